@@ -1,0 +1,1 @@
+"""Ways to execute a transformer: one module per engine, behind one contract (`benchrun.backends.contract`)."""

@@ -1,0 +1,280 @@
+"""The contract between benchrun and an engine: `Point`, `Availability`, `Backend`, `Session`.
+
+A backend prepares and runs a model. It never times anything, never decides a sample count and never
+touches the database: the runner owns the clock and applies the same one to every engine.
+
+Exceptions a backend raises, and the status that the point gets::
+
+    BackendError
+    ├── Unsupported    `unsupported`   the engine cannot do this point, and says why
+    ├── BuildFailed    `build_failed`  export, compilation or loading failed
+    ├── OutOfMemory    `oom`           host or device memory ran out
+    └── WrongVariant   `invalid`       something else ran than was asked for (a silent fall-back)
+
+Any other exception is `build_failed` while preparing and `error` afterwards.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from benchrun.backends.cache import ArtefactCache
+    from benchrun.backends.models import Model
+
+    Array = npt.NDArray[np.generic]
+    FloatArray = npt.NDArray[np.float32]
+
+ENTRY_POINT_GROUP = "benchrun.backends"
+DTYPES = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+HEADS = ("layers", "encoder", "pooler", "qa", "classification")
+DEVICE_KINDS = ("cpu", "cuda", "rocm")
+
+OptionValue = str | int | float | bool
+BuildPhase = Literal["export", "compile", "load"]
+
+
+class BackendError(Exception):
+    """Something an engine says about a point, in one sentence."""
+
+
+class Unsupported(BackendError):
+    """The engine cannot do this point."""
+
+
+class BuildFailed(BackendError):
+    """Exporting, compiling or loading the model failed."""
+
+
+class OutOfMemory(BackendError):
+    """Host or device memory ran out."""
+
+
+class WrongVariant(BackendError):
+    """The engine ran something else than what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One thing to measure. Its `key` is what resume, series and gate go by.
+
+    `model` is a name without paths (`bert-base`, `my-folder@1f2e3d4c`), `weights` an id of their content
+    (`random:0`, `sha256:…`), `device` a kind with an index (`cpu`, `cuda:0`, `rocm:1`), `batch` counts
+    sequences and `seq` tokens a sequence. `options` and `overrides` are sorted (name, value) pairs.
+    """
+
+    model: str
+    weights: str
+    head: str
+    backend: str
+    variant: str
+    device: str
+    dtype: str
+    batch: int
+    seq: int
+    workload: str
+    protocol: str
+    overrides: tuple[tuple[str, OptionValue], ...] = ()
+    options: tuple[tuple[str, OptionValue], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits: SHA-256 of the point as canonical JSON."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def engine(self) -> str:
+        """Backend and variant as the command line spells them: `torch:eager`."""
+        return f"{self.backend}:{self.variant}"
+
+    @property
+    def device_kind(self) -> str:
+        """`cpu`, `cuda` or `rocm`."""
+        return self.device.partition(":")[0]
+
+    def option(self, name: str, default: OptionValue | None = None) -> OptionValue | None:
+        """The value of an option, or `default` where it was not given."""
+        return dict(self.options).get(name, default)
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """What a backend says of itself on this machine, after importing its engine.
+
+    `versions` maps library to version, `devices` lists usable devices (`cpu`, `cuda:0`), `dtypes` maps a device
+    kind to the dtypes that run on it. `reason` says why `ok` is false, and how to mend it.
+    """
+
+    ok: bool
+    reason: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+    dtypes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A named option set of a backend: what it is, and the devices and dtypes it is written for.
+
+    `verified` is the project's own verification level per device kind: `executed`, `built`, `compiled` or `never run`.
+    """
+
+    name: str
+    summary: str
+    devices: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    verified: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A backend option that `--opt NAME=VALUE` may set; `choices` is empty where any value of the default's type will do."""
+
+    name: str
+    summary: str
+    default: OptionValue
+    choices: tuple[OptionValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is known of a backend without importing its engine.
+
+    `distributions` are the package names whose metadata gives its version (any one of them present is enough unless
+    `requires` lists more that must all be there); `install` is the command that installs it. The first variant
+    whose devices include the asked device is the default one.
+    """
+
+    name: str
+    summary: str
+    distributions: tuple[str, ...]
+    install: str
+    variants: tuple[Variant, ...]
+    options: tuple[Option, ...] = ()
+    requires: tuple[str, ...] = ()
+
+    def variant(self, name: str) -> Variant | None:
+        """The variant of that name, or None."""
+        return next((each for each in self.variants if each.name == name), None)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Inputs:
+    """One input set, on the host.
+
+    `arrays` holds `input_ids`, `attention_mask` and `token_type_ids` as int64 [batch, seq], or, for head `layers`,
+    `hidden_states` as float32 [batch, seq, hidden]. `lengths` are the true lengths, in tokens, of the sequences.
+    `index` tells rotated sets apart: a session may keep its device copy of a set under this number.
+    """
+
+    index: int
+    arrays: Mapping[str, Array]
+    lengths: tuple[int, ...]
+
+    @property
+    def full(self) -> bool:
+        """True where no sequence is padded."""
+        return all(n == next(iter(self.arrays.values())).shape[1] for n in self.lengths)
+
+
+class Build(Protocol):
+    """What `prepare` is given besides model and point: the artefact cache, and the runner's stopwatch.
+
+    Work inside `with build.phase("compile"):` is booked under that name; a phase that a cache hit saved is simply not
+    entered. `build.artefact(n_bytes, hit)` tells the size of what was built or loaded, and whether it came from the cache.
+    """
+
+    @property
+    def cache(self) -> ArtefactCache: ...
+
+    def phase(self, name: BuildPhase) -> AbstractContextManager[None]: ...
+
+    def artefact(self, n_bytes: int, *, hit: bool) -> None: ...
+
+    def sweep(self) -> Sequence[Point]:
+        """All points of this worker, for engines built once for a range of shapes; this point is among them."""
+        ...
+
+
+class Session(abc.ABC):
+    """A prepared point. Calls come in this order: `bind`, then `enqueue` and `synchronize` many times, `outputs`, `close`."""
+
+    @abc.abstractmethod
+    def bind(self, inputs: Inputs) -> None:
+        """Make `inputs` the ones that `enqueue` uses.
+
+        The first call with a set copies it to the device and allocates the output buffers; later calls with the same
+        `inputs.index` must be cheap. Always called outside the timed region.
+        """
+
+    @abc.abstractmethod
+    def enqueue(self) -> None:
+        """Start one inference; asynchronous on `stream` where the device has one."""
+
+    @abc.abstractmethod
+    def synchronize(self) -> None:
+        """Wait until all that was enqueued has finished."""
+
+    @abc.abstractmethod
+    def outputs(self) -> Mapping[str, FloatArray]:
+        """The results of the last inference, as float32 on the host: `last_hidden_state`, `pooler_output`,
+        `start_logits` and `end_logits`, or `logits`, as the head has it."""
+
+    @abc.abstractmethod
+    def facts(self) -> Mapping[str, Any]:
+        """What really ran, as plain JSON values.
+
+        Keys in use: `compute_dtypes` (layer class → dtype), `accumulate_dtype`, `activation`, `attention`,
+        `providers` (node count by execution provider), `fallback_nodes`, `cuda_graph`, `threads`,
+        `allocator_peak_bytes`. `compute_dtypes["matmul"]` is compared with the dtype that was asked for.
+        """
+
+    def poison(self) -> None:
+        """Fill output buffers that are reused with NaN, so that an unwritten answer shows. No-op where each call allocates."""
+        return None
+
+    def close(self) -> None:
+        """Free what the session holds."""
+        return None
+
+    @property
+    def stream(self) -> int | None:
+        """Native handle of the stream that `enqueue` uses (`cudaStream_t`, `hipStream_t`; 0 is the default stream).
+
+        None on a device without streams: then only the host clock is read.
+        """
+        return None
+
+
+class Backend(abc.ABC):
+    """An engine. One instance per worker process; constructed without importing the engine."""
+
+    description: ClassVar[Description]
+
+    @abc.abstractmethod
+    def probe(self) -> Availability:
+        """Import the engine and say what it can do on this machine. Never raises."""
+
+    @abc.abstractmethod
+    def prepare(self, model: Model, point: Point, build: Build) -> Session:
+        """Export, compile, build and load `model` for `point`."""
+
+    def peak_device_bytes(self) -> int | None:
+        """Peak bytes that the engine's own allocator held since `reset_peak`, or None where it does not tell."""
+        return None
+
+    def reset_peak(self) -> None:
+        """Start a new measurement of `peak_device_bytes`."""
+        return None
