@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from benchrun.results.statistics import Summary
+    from benchrun.results.statistics import ReportedSummary, Summary
 
     Samples = npt.NDArray[np.int64]  # nanoseconds, in the order they were taken
 
@@ -61,19 +61,22 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class PointRow:
-    """One thing that can be measured: the columns of a point, with its key."""
+    """One thing that can be measured: the columns of a point, with its key.
+
+    None (NULL in the store) is for imported points only: the foreign file could not know it. A point of our own has them all.
+    """
 
     key: str
-    model: str
-    weights: str
-    head: str
+    model: str | None
+    weights: str | None
+    head: str | None
     backend: str
     variant: str
-    device: str
-    dtype: str
-    batch: int
-    seq: int
-    workload: str
+    device: str | None
+    dtype: str | None
+    batch: int | None
+    seq: int | None
+    workload: str | None
     protocol: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -81,10 +84,13 @@ class PointRow:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRow:
-    """One worker process. `replicate` counts repetitions of the sweep from 0; `exit` is its exit status or signal name."""
+    """One worker process. `replicate` counts repetitions of the sweep from 0; `exit` is its exit status or signal name.
+
+    `pid` is None for an imported run.
+    """
 
     replicate: int
-    pid: int
+    pid: int | None
     started: datetime
     finished: datetime | None = None
     exit: str | None = None
@@ -105,7 +111,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class MeasurementRow:
-    """The outcome of one point in one launch."""
+    """The outcome of one point in one launch. A `ReportedSummary` is what a foreign tool printed without keeping samples."""
 
     point_key: str
     replicate: int
@@ -114,8 +120,8 @@ class MeasurementRow:
     started: datetime
     phase: str | None = None  # where it failed
     error: str | None = None  # one sentence
-    host: Summary | None = None
-    device: Summary | None = None
+    host: Summary | ReportedSummary | None = None
+    device: Summary | ReportedSummary | None = None
     throughput_seq_s: float | None = None
     throughput_batches: int | None = None
     throughput_window_s: float | None = None

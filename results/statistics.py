@@ -44,6 +44,35 @@ class Summary:
     steady: bool | None  # None below 30 samples
 
 
+@dataclass(frozen=True, slots=True)
+class ReportedSummary:
+    """What a foreign tool says of samples that it did not keep: the columns of `Summary`, None where it does not say.
+
+    Its percentiles follow that tool's own definition, which the point's protocol id names.
+    """
+
+    n: int | None = None
+    mean_ms: float | None = None
+    std_ms: float | None = None
+    min_ms: float | None = None
+    max_ms: float | None = None
+    mad_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    p99_9_ms: float | None = None
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
+    p90_upper_ms: float | None = None
+    p95_upper_ms: float | None = None
+    p99_upper_ms: float | None = None
+    p99_9_upper_ms: float | None = None
+    autocorrelation: float | None = None
+    drift: float | None = None
+    steady: bool | None = None
+
+
 def summarise(samples_ns: npt.NDArray[np.int64]) -> Summary:
     """Summarise samples [n] in nanoseconds, n ≥ 1."""
     import numpy as np
