@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from benchrun.backends.cache import DEFAULT_LIMIT_BYTES, ArtefactCache, CacheError, default_cache
 from benchrun.backends.contract import BuildFailed
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from benchrun.backends.cache import ArtefactCache, CacheError
 
 MAKER = """
@@ -27,6 +28,15 @@ def make(folder):
     (folder / "model.onnx").write_bytes(str(os.getpid()).encode())
 
 print(int(ArtefactCache(root).obtain("onnx", {"weights": "abc"}, make).hit))
+"""
+
+HOLDER = """
+import sys
+from filelock import FileLock
+
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -112,8 +122,7 @@ def test_removing_an_entry_that_another_process_holds(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; from filelock import FileLock\n"
-            "with FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()",
+            HOLDER,
             str(cache.root / "locks" / f"{key}.lock"),
         ],
         stdin=subprocess.PIPE,
