@@ -1,0 +1,224 @@
+"""Reading the store: one function a question, each on an open connection. Writing is store.py's."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select, text
+
+from benchrun.results.records import (
+    UNMEASURED,
+    EnvironmentRecord,
+    LaunchRecord,
+    MeasurementRecord,
+    PlannedPoint,
+    RunOverview,
+    RunRecord,
+)
+from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
+from benchrun.results.samples import decode
+from benchrun.results.schema import CLOCKS, Environment, Launch, Measurement, Point, Run, RunPoint, SampleSet
+from benchrun.results.statistics import Summary
+
+if TYPE_CHECKING:
+    from benchrun.results.rows import Samples
+
+CURRENT = text("NOT measurements.superseded")  # spelled as in the partial index, so that both databases use it
+_PLAIN_FIELDS = tuple(
+    f.name
+    for f in fields(MeasurementRow)
+    if f.name not in ("host", "device", "parity", "flags", "host_samples", "device_samples")
+)
+_SUMMARY_FIELDS = tuple(f.name for f in fields(Summary))
+_PARITY_FIELDS = tuple(f.name for f in fields(Parity))
+_POINT_FIELDS = tuple(f.name for f in fields(PointRow))
+_LAUNCH_FIELDS = tuple(f.name for f in fields(LaunchRow))
+
+
+def overviews(connection: Connection, limit: int | None = None) -> list[RunOverview]:
+    """All runs, or the `limit` latest ones, latest first."""
+    chosen = select(Run).order_by(Run.started.desc(), Run.id.desc()).limit(limit)
+    runs = connection.execute(chosen).all()
+    planned = (
+        select(
+            RunPoint.run_id,
+            RunPoint.replicates,
+            func.sum(case((Measurement.status == "ok", 1), else_=0)).label("ok"),
+            func.sum(case((Measurement.status.not_in(("ok", UNMEASURED)), 1), else_=0)).label("failed"),
+        )
+        .outerjoin(
+            Measurement,
+            and_(
+                Measurement.run_id == RunPoint.run_id,
+                Measurement.superseded.is_(False),
+                Measurement.point_key == RunPoint.point_key,
+            ),
+        )
+        .group_by(RunPoint.run_id, RunPoint.point_key, RunPoint.replicates)
+    )
+    if limit is not None:
+        planned = planned.where(RunPoint.run_id.in_([run.id for run in runs]))
+    each = planned.subquery()
+    failed = func.sum(case((each.c.failed > 0, 1), else_=0))
+    ok = func.sum(case((and_(each.c.failed == 0, each.c.ok >= each.c.replicates), 1), else_=0))
+    counts = {
+        row[0]: row[1:]
+        for row in connection.execute(select(each.c.run_id, func.count(), ok, failed).group_by(each.c.run_id))
+    }
+    return [
+        RunOverview(run.id, run.label, run.started, run.state, *(int(count) for count in counts.get(run.id, (0, 0, 0))))
+        for run in runs
+    ]
+
+
+def matching_runs(connection: Connection, given: str) -> list[str]:
+    """Ids of the runs that `given` may mean, latest first: `last`, a whole id, the start of one, or its last part."""
+    latest = select(Run.id).order_by(Run.started.desc(), Run.id.desc())
+    if given == "last":
+        return list(connection.execute(latest.where(Run.origin == "benchrun").limit(1)).scalars())
+    if connection.execute(select(Run.id).where(Run.id == given)).first() is not None:
+        return [given]
+    if not given:
+        return []
+    found = or_(Run.id.startswith(given, autoescape=True), Run.id.endswith(f"-{given}", autoescape=True))
+    return list(connection.execute(latest.where(found)).scalars())
+
+
+def environments(connection: Connection) -> list[EnvironmentRecord]:
+    """All environments, oldest first."""
+    query = (
+        select(Environment.id, Environment.fingerprint, Environment.details, func.count(Run.id).label("runs"))
+        .outerjoin(Run, Run.environment_id == Environment.id)
+        .group_by(Environment.id)
+        .order_by(Environment.id)
+    )
+    # PostgreSQL cannot group by a JSON column, but knows that the primary key decides the others.
+    return [EnvironmentRecord(**row) for row in connection.execute(query).mappings()]
+
+
+def planned_points(connection: Connection, run_id: str) -> list[PlannedPoint]:
+    """The plan of a run, in order."""
+    query = (
+        select(RunPoint.ordinal, RunPoint.replicates, *(getattr(Point, name) for name in _POINT_FIELDS))
+        .join(Point, Point.key == RunPoint.point_key)
+        .where(RunPoint.run_id == run_id)
+        .order_by(RunPoint.ordinal)
+    )
+    return [
+        PlannedPoint(row["ordinal"], row["replicates"], PointRow(**{name: row[name] for name in _POINT_FIELDS}))
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def missing(connection: Connection, run_id: str) -> list[tuple[str, int]]:
+    """(point key, replicate) pairs of a run without a row, or with an `interrupted` one: by replicate, then in the plan's order."""
+    plan = connection.execute(
+        select(RunPoint.point_key, RunPoint.replicates).where(RunPoint.run_id == run_id).order_by(RunPoint.ordinal)
+    ).all()
+    measured = {
+        (row.point_key, row.replicate)
+        for row in connection.execute(
+            select(Measurement.point_key, Measurement.replicate).where(
+                Measurement.run_id == run_id, CURRENT, Measurement.status != UNMEASURED
+            )
+        )
+    }
+    most = max((row.replicates for row in plan), default=0)
+    return [
+        (row.point_key, replicate)
+        for replicate in range(most)
+        for row in plan
+        if replicate < row.replicates and (row.point_key, replicate) not in measured
+    ]
+
+
+def load_run(connection: Connection, run_id: str, *, samples: bool = False) -> RunRecord | None:
+    """A whole run; None where there is none of that id."""
+    found = connection.execute(
+        select(Run, Environment.fingerprint, Environment.details).join(Environment).where(Run.id == run_id)
+    ).mappings()
+    row = found.first()
+    if row is None:
+        return None
+    launches = connection.execute(select(Launch).where(Launch.run_id == run_id).order_by(Launch.id)).mappings()
+    return RunRecord(
+        run=_run(row),
+        points=tuple(planned_points(connection, run_id)),
+        launches=tuple(
+            LaunchRecord(each["id"], LaunchRow(**{name: each[name] for name in _LAUNCH_FIELDS})) for each in launches
+        ),
+        measurements=tuple(_measurements(connection, run_id, samples=samples)),
+    )
+
+
+def load_samples(connection: Connection, measurement_id: int, clock: str) -> Samples | None:
+    """The samples of one clock; None where there are none."""
+    query = select(SampleSet).where(SampleSet.measurement_id == measurement_id, SampleSet.clock == clock)
+    row = connection.execute(query).first()
+    return None if row is None else decode(row.data, row.n, row.version)
+
+
+def _measurements(connection: Connection, run_id: str, *, samples: bool) -> list[MeasurementRecord]:
+    kept: dict[int, dict[str, Samples]] = defaultdict(dict)
+    if samples:
+        sets = (
+            select(SampleSet)
+            .join(Measurement, Measurement.id == SampleSet.measurement_id)
+            .where(Measurement.run_id == run_id, CURRENT)
+        )
+        for each in connection.execute(sets):
+            kept[each.measurement_id][each.clock] = decode(each.data, each.n, each.version)
+    query = select(Measurement).where(Measurement.run_id == run_id, CURRENT).order_by(Measurement.id)
+    return [
+        MeasurementRecord(row["id"], row["launch_id"], measurement_row(row, kept.get(row["id"], {})))
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def _run(row: RowMapping) -> RunRow:
+    return RunRow(
+        id=row["id"],
+        label=row["label"],
+        started=row["started"],
+        state=row["state"],
+        environment=EnvironmentRow(row["fingerprint"], row["details"]),
+        request=row["request"],
+        origin=row["origin"],
+        version=row["version"],
+        commit=row["git_commit"],
+        finished=row["finished"],
+    )
+
+
+def measurement_row(row: Mapping[str, Any], samples: Mapping[str, Samples] | None = None) -> MeasurementRow:
+    """A row of the table `measurements` as plain data."""
+    given = samples or {}
+    summaries = {
+        clock: Summary(**{name: row[f"{clock}_{name}"] for name in _SUMMARY_FIELDS})
+        for clock in CLOCKS
+        if row[f"{clock}_n"] is not None
+    }
+    parity = None
+    if row["parity_ok"] is not None:
+        parity = Parity(**{name: row[f"parity_{name}"] for name in _PARITY_FIELDS})
+    return MeasurementRow(
+        **{name: row[name] for name in _PLAIN_FIELDS},
+        host=summaries.get("host"),
+        device=summaries.get("device"),
+        parity=parity,
+        flags=tuple(row["flags"]),
+        host_samples=given.get("host"),
+        device_samples=given.get("device"),
+    )
+
+
+def measurement_columns(row: MeasurementRow) -> dict[str, Any]:
+    """The columns of `measurements` that come from a row; the inverse of `measurement_row`."""
+    columns: dict[str, Any] = {name: getattr(row, name) for name in _PLAIN_FIELDS}
+    for clock, summary in (("host", row.host), ("device", row.device)):
+        columns |= {f"{clock}_{name}": getattr(summary, name, None) for name in _SUMMARY_FIELDS}
+    columns |= {f"parity_{name}": getattr(row.parity, name, None) for name in _PARITY_FIELDS}
+    return columns | {"flags": list(row.flags)}

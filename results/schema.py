@@ -1,0 +1,349 @@
+"""The tables, for SQLite and PostgreSQL. docs/schema.md describes them; migrations/ builds them.
+
+Units are in the column names. Times of day are UTC. Figures that are not finite are stored as NULL, because SQLite has no NaN
+and JSON has neither.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from benchrun.results.rows import RUN_STATES, STATUSES
+
+CLOCKS = ("host", "device")
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A timezone-aware moment, stored as UTC (`timestamptz` on PostgreSQL, sortable text on SQLite)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time of day needs its timezone: {value.isoformat()}")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class PlainText(TypeDecorator[str]):
+    """Text that both databases can hold: NUL and lone surrogates (a worker's raw output may have them) become U+FFFD or an escape."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else plain_text(value)
+
+
+class Figure(TypeDecorator[float]):
+    """A float64; NaN and infinities are NULL."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+        return float(value) if value is not None and math.isfinite(value) else None
+
+
+class Document(TypeDecorator[dict[str, Any]]):
+    """A JSON object (or array) of plain values, see `plain_json`."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return plain_json(value)
+
+
+def plain_text(value: str) -> str:
+    """`value` without what a database refuses: NUL and lone surrogates."""
+    return value.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
+
+
+def plain_json(value: Any) -> Any:
+    """`value` as dictionaries with text keys, lists, text, numbers, booleans and None.
+
+    NumPy scalars become numbers, figures that are not finite None. Raises TypeError for anything else: an object that was
+    silently turned into text would be a corrupt result.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return plain_text(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {plain_text(str(name)): plain_json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted(plain_json(each) for each in value)
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return plain_json(value.item())
+    raise TypeError(f"a {type(value).__name__} cannot be stored as JSON")
+
+
+Id = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only in INTEGER columns
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declaration
+        str: PlainText(),
+        float: Figure(),
+        datetime: UtcTime(),
+        dict[str, Any]: Document(),
+    }
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+class Environment(Base):
+    """Hardware, driver, libraries, clocks: one row for all runs that found exactly the same."""
+
+    __tablename__ = "environments"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    digest: Mapped[str] = mapped_column(unique=True)  # SHA-256 of fingerprint and details
+    fingerprint: Mapped[str] = mapped_column(index=True)
+    details: Mapped[dict[str, Any]]
+
+
+class Run(Base):
+    """One invocation of benchrun, or one imported file."""
+
+    __tablename__ = "runs"
+    __table_args__ = (CheckConstraint(_one_of("state", RUN_STATES), name="state"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str]
+    started: Mapped[datetime] = mapped_column(index=True)
+    finished: Mapped[datetime | None]
+    state: Mapped[str]
+    environment_id: Mapped[int] = mapped_column(Id, ForeignKey("environments.id"), index=True)
+    request: Mapped[dict[str, Any]]
+    origin: Mapped[str]
+    version: Mapped[str]
+    git_commit: Mapped[str | None]
+
+
+class Point(Base):
+    """One thing that can be measured."""
+
+    __tablename__ = "points"
+    __table_args__ = (
+        CheckConstraint("batch > 0", name="batch"),
+        CheckConstraint("seq > 0", name="seq"),
+        Index(None, "model", "head", "dtype"),
+    )
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    weights: Mapped[str]
+    head: Mapped[str]
+    backend: Mapped[str]
+    variant: Mapped[str]
+    device: Mapped[str]
+    dtype: Mapped[str]
+    batch: Mapped[int]
+    seq: Mapped[int]
+    workload: Mapped[str]
+    protocol: Mapped[str]
+    overrides: Mapped[dict[str, Any]]
+    options: Mapped[dict[str, Any]]
+
+
+class RunPoint(Base):
+    """The plan of a run: a planned point without a measurement is missing, and `--resume` measures it."""
+
+    __tablename__ = "run_points"
+    __table_args__ = (
+        UniqueConstraint("run_id", "ordinal"),
+        CheckConstraint("replicates > 0", name="replicates"),
+    )
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    point_key: Mapped[str] = mapped_column(ForeignKey("points.key"), primary_key=True, index=True)
+    ordinal: Mapped[int]
+    replicates: Mapped[int]
+
+
+class Launch(Base):
+    """One worker process."""
+
+    __tablename__ = "launches"
+    __table_args__ = ({"sqlite_autoincrement": True},)  # a removed id never comes back as another launch
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    replicate: Mapped[int]
+    pid: Mapped[int] = mapped_column(BigInteger)
+    started: Mapped[datetime]
+    finished: Mapped[datetime | None]
+    exit: Mapped[str | None]
+
+
+class Measurement(Base):
+    """The outcome of one point in one launch. `host_…` and `device_…` are `statistics.Summary` of either clock."""
+
+    __tablename__ = "measurements"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["run_id", "point_key"], ["run_points.run_id", "run_points.point_key"], ondelete="CASCADE"
+        ),
+        CheckConstraint(_one_of("status", STATUSES), name="status"),
+        Index(
+            "uq_measurements_current",  # at most one row counts for a launch of a point
+            "run_id",
+            "point_key",
+            "replicate",
+            unique=True,
+            sqlite_where=text("NOT superseded"),
+            postgresql_where=text("NOT superseded"),
+        ),
+        Index("ix_measurements_outcome", "run_id", "superseded", "point_key", "status"),
+        Index("ix_measurements_series", "point_key", "fingerprint", "started"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    run_id: Mapped[str]
+    point_key: Mapped[str]
+    launch_id: Mapped[int | None] = mapped_column(Id, ForeignKey("launches.id", ondelete="CASCADE"), index=True)
+    fingerprint: Mapped[str]  # of the run's environment, here so that one index serves a series
+    superseded: Mapped[bool]  # a later row of the same run, point and replicate counts instead
+    replicate: Mapped[int]
+    ordinal: Mapped[int]
+    status: Mapped[str]
+    phase: Mapped[str | None]
+    error: Mapped[str | None]
+    started: Mapped[datetime] = mapped_column(index=True)
+
+    host_n: Mapped[int | None]
+    host_mean_ms: Mapped[float | None]
+    host_std_ms: Mapped[float | None]
+    host_min_ms: Mapped[float | None]
+    host_max_ms: Mapped[float | None]
+    host_mad_ms: Mapped[float | None]
+    host_p50_ms: Mapped[float | None]
+    host_p90_ms: Mapped[float | None]
+    host_p95_ms: Mapped[float | None]
+    host_p99_ms: Mapped[float | None]
+    host_p99_9_ms: Mapped[float | None]
+    host_p50_low_ms: Mapped[float | None]
+    host_p50_high_ms: Mapped[float | None]
+    host_p90_upper_ms: Mapped[float | None]
+    host_p95_upper_ms: Mapped[float | None]
+    host_p99_upper_ms: Mapped[float | None]
+    host_p99_9_upper_ms: Mapped[float | None]
+    host_autocorrelation: Mapped[float | None]
+    host_drift: Mapped[float | None]
+    host_steady: Mapped[bool | None]
+
+    device_n: Mapped[int | None]
+    device_mean_ms: Mapped[float | None]
+    device_std_ms: Mapped[float | None]
+    device_min_ms: Mapped[float | None]
+    device_max_ms: Mapped[float | None]
+    device_mad_ms: Mapped[float | None]
+    device_p50_ms: Mapped[float | None]
+    device_p90_ms: Mapped[float | None]
+    device_p95_ms: Mapped[float | None]
+    device_p99_ms: Mapped[float | None]
+    device_p99_9_ms: Mapped[float | None]
+    device_p50_low_ms: Mapped[float | None]
+    device_p50_high_ms: Mapped[float | None]
+    device_p90_upper_ms: Mapped[float | None]
+    device_p95_upper_ms: Mapped[float | None]
+    device_p99_upper_ms: Mapped[float | None]
+    device_p99_9_upper_ms: Mapped[float | None]
+    device_autocorrelation: Mapped[float | None]
+    device_drift: Mapped[float | None]
+    device_steady: Mapped[bool | None]
+
+    throughput_seq_s: Mapped[float | None]
+    throughput_batches: Mapped[int | None]
+    throughput_window_s: Mapped[float | None]
+    throughput_isolated: Mapped[bool | None]
+    tokens_s: Mapped[float | None]
+    padding_fraction: Mapped[float | None]
+
+    parity_ok: Mapped[bool | None]  # NULL: the answer was not compared
+    parity_rel_l2: Mapped[float | None]
+    parity_max_abs: Mapped[float | None]
+    parity_cosine: Mapped[float | None]
+    parity_gain: Mapped[float | None]
+    parity_nan_share: Mapped[float | None]
+    parity_reason: Mapped[str | None]
+
+    settled: Mapped[bool | None]
+    timed_out: Mapped[bool | None]
+    warmup_n: Mapped[int | None]
+    warmup_s: Mapped[float | None]
+    export_s: Mapped[float | None]
+    compile_s: Mapped[float | None]
+    load_s: Mapped[float | None]
+    build_s: Mapped[float | None]
+    first_run_s: Mapped[float | None]
+    artefact_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    cache_hit: Mapped[bool | None]
+    peak_device_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    peak_allocator_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    peak_host_bytes: Mapped[int | None] = mapped_column(BigInteger)
+
+    flags: Mapped[list[str]] = mapped_column(Document)
+    facts: Mapped[dict[str, Any]]
+    settings: Mapped[dict[str, Any]]
+
+
+class SampleSet(Base):
+    """All samples of one clock of a measurement, in order; `data` is in the format of `samples.py`."""
+
+    __tablename__ = "samples"
+    __table_args__ = (CheckConstraint(_one_of("clock", CLOCKS), name="clock"),)
+
+    measurement_id: Mapped[int] = mapped_column(Id, ForeignKey("measurements.id", ondelete="CASCADE"), primary_key=True)
+    clock: Mapped[str] = mapped_column(primary_key=True)
+    n: Mapped[int]
+    version: Mapped[int]
+    data: Mapped[bytes] = mapped_column(LargeBinary)

@@ -1,0 +1,301 @@
+"""The results database: what was planned, what became of it, and every sample.
+
+    with open_store() as store:
+        for run in store.runs():
+            print(run.id, run.label, run.ok, run.failed)
+
+Each method is one transaction. Errors a user can mend are `StoreError`, one sentence each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import Connection, Engine, delete, exists, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from benchrun.results import queries
+from benchrun.results.engine import (
+    NoDatabase,
+    StoreError,
+    Target,
+    default_path,
+    explaining,
+    locate,
+    lock_catalog,
+    open_engine,
+    writer,
+)
+from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord
+from benchrun.results.rows import RUN_STATES, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.samples import FORMAT, DamagedSamples, encode
+from benchrun.results.schema import Base, Environment, Launch, Measurement, Point, Run, RunPoint, SampleSet, plain_json
+
+if TYPE_CHECKING:
+    from benchrun.results.rows import Samples
+
+__all__ = ["NoDatabase", "Store", "StoreError", "default_path", "new_run_id", "open_store"]
+
+_TAIL_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that look alike
+
+
+def open_store(url_or_path: str | Path | None = None, *, read_only: bool = False) -> Store:
+    """Open a results database: a SQLite file or a PostgreSQL URL; None is $BENCHRUN_DB, else the folder for user data.
+
+    Creates what does not exist yet and migrates what is older, after a backup beside the file; with `read_only` it does
+    neither and nothing is written. Raises `StoreError`, or `NoDatabase` where `read_only` finds nothing.
+    """
+    target = locate(url_or_path)
+    return Store(open_engine(target, read_only=read_only), target)
+
+
+def new_run_id(started: datetime) -> str:
+    """A run id that sorts by time and is pleasant to type: `20261122-153012-x7kq`; its last part alone finds it again."""
+    tail = "".join(secrets.choice(_TAIL_LETTERS) for _ in range(4))
+    return f"{started.astimezone(UTC):%Y%m%d-%H%M%S}-{tail}"
+
+
+class Store:
+    """An open results database. Safe to share between threads, and between processes that open it each for themselves."""
+
+    def __init__(self, engine: Engine, target: Target) -> None:
+        self._engine = engine
+        self._writer = writer(engine)
+        self._target = target
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @property
+    def shown(self) -> str:
+        """Where the database is, without a password."""
+        return self._target.shown
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection in a read transaction: all that is read through it is of one moment."""
+        with explaining(self._target), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self, *, points: bool = False) -> Iterator[Connection]:
+        with explaining(self._target), self._writer.begin() as connection:
+            if points:
+                lock_catalog(connection)
+            yield connection
+
+    # --- runs ---
+
+    def add_run(self, run: RunRow, points: Sequence[PointRow], replicates: int) -> None:
+        """Store a run with its plan: each point in `replicates` launches."""
+        with self._writing(points=True) as connection:
+            values = {
+                name: getattr(run, name)
+                for name in ("id", "label", "started", "finished", "state", "request", "origin", "version")
+            }
+            values |= {"git_commit": run.commit, "environment_id": _environment_id(connection, run.environment)}
+            connection.execute(insert(Run), values)
+            _plan(connection, run.id, points, replicates, {})
+
+    def extend_run(self, run_id: str, points: Sequence[PointRow], replicates: int) -> None:
+        """Open a run again: it is `running`, new points join its plan at the end, known ones need at least `replicates`."""
+        with self._writing(points=True) as connection:
+            self._set_state(connection, run_id, "running")
+            query = select(RunPoint.point_key, RunPoint.ordinal, RunPoint.replicates).where(RunPoint.run_id == run_id)
+            known = {row.point_key: (row.ordinal, row.replicates) for row in connection.execute(query)}
+            _plan(connection, run_id, points, replicates, known)
+
+    def finish_run(self, run_id: str, state: str) -> None:
+        """Set the state of a run: `finished` or `interrupted` with the time of day, `running` without."""
+        with self._writing() as connection:
+            self._set_state(connection, run_id, state)
+
+    def remove_run(self, run_id: str) -> None:
+        """Remove a run with all its measurements, and the points and the environment that no other run uses."""
+        with self._writing(points=True) as connection:
+            environment_id = self._one(connection, run_id, Run.environment_id)
+            keys = connection.execute(select(RunPoint.point_key).where(RunPoint.run_id == run_id)).scalars().all()
+            connection.execute(delete(Run).where(Run.id == run_id))
+            unused = ~exists().where(RunPoint.point_key == Point.key)
+            for start in range(0, len(keys), 500):
+                connection.execute(delete(Point).where(Point.key.in_(keys[start : start + 500]), unused))
+            connection.execute(
+                delete(Environment).where(
+                    Environment.id == environment_id, ~exists().where(Run.environment_id == Environment.id)
+                )
+            )
+
+    def resolve_run(self, given: str) -> str:
+        """The id of the run that a user means: its id, the start of it or its last part if only one fits, or `last`."""
+        with self.reading() as connection:
+            text = given.strip().lower()
+            found = queries.matching_runs(connection, given.strip()) or queries.matching_runs(connection, text)
+            latest = [run.id for run in queries.overviews(connection, limit=5)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            raise StoreError(
+                f"'{given}' fits {len(found)} runs: {', '.join(found[:5])}{more}; type more of the one you mean"
+            )
+        if not latest:
+            raise StoreError(f"there is no run '{given}': {self.shown} holds no runs yet")
+        raise StoreError(f"there is no run '{given}' in {self.shown}; the latest are {', '.join(latest)}, or say last")
+
+    def runs(self, limit: int | None = None) -> list[RunOverview]:
+        """All runs, or the `limit` latest ones, latest first."""
+        with self.reading() as connection:
+            return queries.overviews(connection, limit)
+
+    def run(self, run_id: str, *, samples: bool = False) -> RunRecord:
+        """A run with its plan, launches and latest measurements; with `samples`, their samples too."""
+        with self.reading() as connection, _samples_of(self.shown):
+            record = queries.load_run(connection, run_id, samples=samples)
+        if record is None:
+            raise StoreError(f"there is no run {run_id} in {self.shown}")
+        return record
+
+    def missing(self, run_id: str) -> list[tuple[str, int]]:
+        """(point key, replicate) pairs still to measure: without a row, or with an `interrupted` one."""
+        with self.reading() as connection:
+            self._one(connection, run_id, Run.id)
+            return queries.missing(connection, run_id)
+
+    # --- launches and measurements ---
+
+    def add_launch(self, run_id: str, launch: LaunchRow) -> int:
+        """Store a launch; its id."""
+        with self._writing() as connection:
+            self._one(connection, run_id, Run.id)
+            key = connection.execute(insert(Launch).values(run_id=run_id, **asdict(launch))).inserted_primary_key
+        assert key is not None
+        return int(key[0])
+
+    def finish_launch(self, launch_id: int, exit: str) -> None:
+        """Store how a launch ended: its exit status or the name of the signal."""
+        with self._writing() as connection:
+            values = {"exit": exit, "finished": datetime.now(UTC)}
+            if connection.execute(update(Launch).where(Launch.id == launch_id).values(values)).rowcount != 1:
+                raise StoreError(f"there is no launch {launch_id} in {self.shown}")
+
+    def add_measurement(self, run_id: str, launch_id: int | None, row: MeasurementRow) -> int:
+        """Store a measurement with its samples; its id. An earlier row of the same point and replicate no longer counts."""
+        return self.add_measurements(run_id, [(launch_id, row)])[0]
+
+    def add_measurements(self, run_id: str, rows: Sequence[tuple[int | None, MeasurementRow]]) -> list[int]:
+        """Store many measurements, in order, in one transaction; their ids."""
+        with self._writing() as connection:
+            query = select(Environment.fingerprint).join(Run).where(Run.id == run_id)
+            fingerprint = connection.execute(query).scalar()
+            if fingerprint is None:
+                raise StoreError(f"there is no run {run_id} in {self.shown}")
+            ids = []
+            for launch_id, row in rows:
+                same = (Measurement.run_id == run_id, Measurement.point_key == row.point_key)
+                current = (Measurement.replicate == row.replicate, queries.CURRENT)
+                connection.execute(update(Measurement).where(*same, *current).values(superseded=True))
+                ids.append(_insert_measurement(connection, run_id, launch_id, fingerprint, row))
+            return ids
+
+    def samples(self, measurement_id: int, clock: str = "host") -> Samples | None:
+        """All samples [n] of one clock (`host`, `device`) in nanoseconds, in order; None where it took none."""
+        with self.reading() as connection, _samples_of(self.shown):
+            return queries.load_samples(connection, measurement_id, clock)
+
+    def environments(self) -> list[EnvironmentRecord]:
+        """All environments, oldest first."""
+        with self.reading() as connection:
+            return queries.environments(connection)
+
+    # --- shared ---
+
+    def _one(self, connection: Connection, run_id: str, column: Any) -> Any:
+        value = connection.execute(select(column).where(Run.id == run_id)).scalar()
+        if value is None:
+            raise StoreError(f"there is no run {run_id} in {self.shown}")
+        return value
+
+    def _set_state(self, connection: Connection, run_id: str, state: str) -> None:
+        if state not in RUN_STATES:
+            raise ValueError(f"a run's state is one of {', '.join(RUN_STATES)}, not {state!r}")
+        finished = None if state == "running" else datetime.now(UTC)
+        self._one(connection, run_id, Run.id)
+        connection.execute(update(Run).where(Run.id == run_id).values(state=state, finished=finished))
+
+
+@contextmanager
+def _samples_of(shown: str) -> Iterator[None]:
+    try:
+        yield
+    except DamagedSamples as error:
+        raise StoreError(f"{shown}: {error}") from None
+
+
+def _insert_new(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows whose key is not there yet."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+
+
+def _environment_id(connection: Connection, environment: EnvironmentRow) -> int:
+    details = plain_json(environment.details)
+    canonical = json.dumps([environment.fingerprint, details], sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    _insert_new(
+        connection, Environment, [{"digest": digest, "fingerprint": environment.fingerprint, "details": details}]
+    )
+    return connection.execute(select(Environment.id).where(Environment.digest == digest)).scalar_one()
+
+
+def _plan(
+    connection: Connection, run_id: str, points: Sequence[PointRow], replicates: int, known: dict[str, tuple[int, int]]
+) -> None:
+    """Add points to a run's plan; `known` maps the keys that are in it to (ordinal, replicates)."""
+    fresh = {point.key: point for point in points if point.key not in known}
+    if fresh:
+        names = [field.name for field in fields(PointRow)]
+        _insert_new(connection, Point, [{name: getattr(point, name) for name in names} for point in fresh.values()])
+        start = 1 + max((ordinal for ordinal, _ in known.values()), default=-1)
+        plan = [
+            {"run_id": run_id, "point_key": key, "ordinal": ordinal, "replicates": replicates}
+            for ordinal, key in enumerate(fresh, start)
+        ]
+        connection.execute(insert(RunPoint), plan)
+    more = [point.key for point in points if point.key in known and known[point.key][1] < replicates]
+    for key in more:
+        same = (RunPoint.run_id == run_id, RunPoint.point_key == key)
+        connection.execute(update(RunPoint).where(*same).values(replicates=replicates))
+
+
+def _insert_measurement(
+    connection: Connection, run_id: str, launch_id: int | None, fingerprint: str, row: MeasurementRow
+) -> int:
+    own = {"run_id": run_id, "launch_id": launch_id, "fingerprint": fingerprint, "superseded": False}
+    key = connection.execute(insert(Measurement), own | queries.measurement_columns(row)).inserted_primary_key
+    assert key is not None
+    sets = [
+        {"measurement_id": key[0], "clock": clock, "n": len(samples), "version": FORMAT, "data": encode(samples)}
+        for clock, samples in (("host", row.host_samples), ("device", row.device_samples))
+        if samples is not None
+    ]
+    if sets:
+        connection.execute(insert(SampleSet), sets)
+    return int(key[0])
