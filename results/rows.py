@@ -84,13 +84,10 @@ class PointRow:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRow:
-    """One worker process. `replicate` counts repetitions of the sweep from 0; `exit` is its exit status or signal name.
-
-    `pid` is None for an imported run.
-    """
+    """One worker process. `replicate` counts repetitions of the sweep from 0; `exit` is its exit status or signal name."""
 
     replicate: int
-    pid: int | None
+    pid: int
     started: datetime
     finished: datetime | None = None
     exit: str | None = None
