@@ -47,8 +47,8 @@ class MeasuredPoint:
 class ComparisonRow:
     """One measured point beside one published row.
 
-    The ratios are measured ÷ published, None where either side lacks the figure. `differs` says which conditions are known to
-    differ, `unknown` which of them only one side states: both in words, and neither empty list means "the same".
+    The ratios are measured ÷ published, None where either side lacks the figure. `differs` says which conditions are
+    known to differ, `unknown` which of them only one side states: both in words. An empty list does not mean "the same".
     """
 
     table: str
@@ -65,8 +65,8 @@ class ComparisonRow:
 def compare(run_points: Iterable[MeasuredPoint], table: PublishedTable) -> list[ComparisonRow]:
     """Each measured point beside each published row of the same model, dtype, sequence length and batch, in page order.
 
-    A published row that states no batch or no sequence length (MLPerf scenarios) is laid beside every batch or length, and
-    `differs` says so. Blank cells have nothing to lay beside; cells `oom` are kept.
+    A published row that states no batch or no sequence length (MLPerf scenarios) is laid beside every batch or length,
+    and `differs` says so. Blank cells have nothing to lay beside; cells `oom` are kept.
     """
     points = list(run_points)
     return [

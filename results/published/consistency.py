@@ -72,7 +72,9 @@ def _row_oddities(row: PublishedRow) -> Iterator[tuple[str, str]]:
 
 
 def _batch_oddities(previous: PublishedRow, row: PublishedRow) -> Iterator[str]:
-    if previous.batch is None or row.batch is None or not previous.avg_ms or not row.avg_ms or row.batch <= previous.batch:
+    if previous.batch is None or row.batch is None or not previous.avg_ms or not row.avg_ms:
+        return
+    if row.batch <= previous.batch:
         return
     change = (row.batch / row.avg_ms) / (previous.batch / previous.avg_ms) - 1
     if change < -0.05:

@@ -1,8 +1,8 @@
 """Published tables as package data: a CSV of the cells as printed, and a TOML sidecar with the conditions.
 
-Times are milliseconds, throughput is sequences a second (over all devices of the row, unless the column says per device).
-An empty cell of the CSV is a figure that the source does not print; `status` keeps `oom` (the source says out of
-memory) and `blank` (the source leaves the cell empty) apart.
+Times are milliseconds, throughput is sequences a second, over all devices of the row unless the column says per device.
+An empty cell of the CSV is a figure that the source does not print; `status` keeps `oom` (the source says out of memory)
+and `blank` (the source leaves the cell empty) apart.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class UnknownTable(LookupError):
 class Conditions:
     """Under which conditions a figure was taken; None: not known. The words are benchrun's: two sides can be compared.
 
-    `graph` is `on` or `off`; `transfers` `excluded` or `included`; `workload` `padded`, `lengths:…` or `packed`; `mask` what
-    was fed as attention mask; `accumulation` the dtype of the matrix products' sums; `clocks` whether the device's clocks
-    were locked; `timing` which clock and around what; `percentile` its definition; `software` versions in words.
+    `graph` is `on` or `off`; `transfers` `excluded` or `included`; `workload` `padded`, `lengths:…` or `packed`; `mask`
+    what was fed as attention mask; `accumulation` the dtype of the matrix products' sums; `clocks` whether the device's
+    clocks were locked; `timing` which clock and around what; `percentile` its definition; `software` versions in words.
     """
 
     graph: str | None = None
@@ -65,7 +65,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
-    """One cell group of a published table. `order` counts rows as the page has them, from 1; `printed` keeps the digits.
+    """One configuration of a published table. `order` is its place on the page, from 1; `printed` keeps the digits.
 
     `batch` and `seq` are None where the source does not say; `devices` is how many devices the figures are for.
     """
@@ -100,9 +100,9 @@ class PublishedRow:
 class PublishedTable:
     """A published table with its sidecar.
 
-    `protocol` holds for all rows except as `engine_protocol` (by engine) says otherwise; `evidence` says in words where each
-    of its entries was read. `derived` names columns that were computed by a reader of the source, not printed by it. `odd` maps a
-    row's order to what looks wrong with it: listed, never mended.
+    `protocol` holds for all rows except as `engine_protocol` (by engine) says otherwise; `evidence` says in words where
+    each of its entries was read. `derived` names columns that were computed by a reader of the source, not printed by it.
+    `odd` pairs a row's order with what looks wrong with it: listed, never mended.
     """
 
     name: str
