@@ -48,7 +48,7 @@ class ComparisonRow:
     """One measured point beside one published row.
 
     The ratios are measured ÷ published, None where either side lacks the figure. `differs` says which conditions are
-    known to differ, `unknown` which of them only one side states: both in words. An empty list does not mean "the same".
+    known to differ, `unknown` which of them only one side states: both in words. An empty list does not mean "same".
     """
 
     table: str

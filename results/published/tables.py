@@ -1,7 +1,7 @@
 """Published tables as package data: a CSV of the cells as printed, and a TOML sidecar with the conditions.
 
 Times are milliseconds, throughput is sequences a second, over all devices of the row unless the column says per device.
-An empty cell of the CSV is a figure that the source does not print; `status` keeps `oom` (the source says out of memory)
+An empty cell of the CSV is a figure that the source does not print; `status` keeps `oom` (the source says so)
 and `blank` (the source leaves the cell empty) apart.
 """
 
@@ -101,7 +101,7 @@ class PublishedTable:
     """A published table with its sidecar.
 
     `protocol` holds for all rows except as `engine_protocol` (by engine) says otherwise; `evidence` says in words where
-    each of its entries was read. `derived` names columns that were computed by a reader of the source, not printed by it.
+    each of its entries was read. `derived` names columns that were computed by a reader, not printed by the source.
     `odd` pairs a row's order with what looks wrong with it: listed, never mended.
     """
 
