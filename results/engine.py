@@ -1,10 +1,4 @@
-"""Opening a results database: where it is, in which state it is, and what to say where it cannot be used.
-
-Exceptions::
-
-    StoreError         one line for the user that names the database, never a password
-    └── NoDatabase     there is nothing there yet (only where it was opened for reading)
-"""
+"""Opening a results database: where it is, in which state it is, and what to say where it cannot be used."""
 
 from __future__ import annotations
 
@@ -27,20 +21,13 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.migrations import HEAD, REVISIONS, VERSION_TABLE, upgrade
 
 BUSY_S = 30.0  # how long a writer waits for another one
 WRITE = "benchrun_write"  # execution option: this engine's transactions take the write lock when they begin
 CATALOG_LOCK = 0x62656E6368  # PostgreSQL advisory lock ("bench") of migrations and of what adds or removes points
 _MAGIC = b"SQLite format 3\0"
-
-
-class StoreError(Exception):
-    """Something a user can mend, in one sentence."""
-
-
-class NoDatabase(StoreError):
-    """There is no database yet."""
 
 
 @dataclass(frozen=True, slots=True)

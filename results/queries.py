@@ -193,7 +193,7 @@ def _run(row: RowMapping) -> RunRow:
     )
 
 
-def measurement_row(row: Mapping[str, Any], samples: Mapping[str, Samples] | None = None) -> MeasurementRow:
+def measurement_row(row: RowMapping, samples: Mapping[str, Samples] | None = None) -> MeasurementRow:
     """A row of the table `measurements` as plain data."""
     given = samples or {}
     summaries = {

@@ -65,4 +65,5 @@ def decode(data: bytes, n: int, version: int = FORMAT) -> npt.NDArray[np.int64]:
     offsets = np.zeros((n, 8), dtype=np.uint8)
     offsets[:, :width] = np.frombuffer(plain, dtype=np.uint8, offset=_HEAD.size).reshape(width, n).T
     values = offsets.view("<u8").reshape(n) + np.array(base, dtype="<i8").view("<u8")
-    return values.view("<i8").astype(np.int64, copy=False)
+    samples: npt.NDArray[np.int64] = values.view("<i8").astype(np.int64, copy=False)
+    return samples

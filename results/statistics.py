@@ -171,8 +171,7 @@ def steadiness(values: npt.NDArray[np.float64]) -> tuple[float | None, bool | No
     drift = difference / start
     if third < 10:
         return drift, None
-    errors = [_block_error(part) for part in (first, last)]
-    limit = max(0.02 * start, 3 * float(np.hypot(*errors)))
+    limit = max(0.02 * start, 3 * float(np.hypot(_block_error(first), _block_error(last))))
     return drift, abs(difference) <= limit
 
 

@@ -25,8 +25,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from benchrun.results import queries
 from benchrun.results.engine import (
-    NoDatabase,
-    StoreError,
     Target,
     default_path,
     explaining,
@@ -35,10 +33,12 @@ from benchrun.results.engine import (
     open_engine,
     writer,
 )
+from benchrun.results.errors import NoDatabase, StoreError
+from benchrun.results.plain import plain_json
 from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord
 from benchrun.results.rows import RUN_STATES, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
 from benchrun.results.samples import FORMAT, DamagedSamples, encode
-from benchrun.results.schema import Base, Environment, Launch, Measurement, Point, Run, RunPoint, SampleSet, plain_json
+from benchrun.results.schema import Base, Environment, Launch, Measurement, Point, Run, RunPoint, SampleSet
 
 if TYPE_CHECKING:
     from benchrun.results.rows import Samples
@@ -65,7 +65,7 @@ def new_run_id(started: datetime) -> str:
 
 
 class Store:
-    """An open results database. Safe to share between threads, and between processes that open it each for themselves."""
+    """An open results database. Threads may share it; processes each open it for themselves."""
 
     def __init__(self, engine: Engine, target: Target) -> None:
         self._engine = engine
@@ -116,7 +116,7 @@ class Store:
             _plan(connection, run.id, points, replicates, {})
 
     def extend_run(self, run_id: str, points: Sequence[PointRow], replicates: int) -> None:
-        """Open a run again: it is `running`, new points join its plan at the end, known ones need at least `replicates`."""
+        """Open a run again: it is `running`, new points join its plan, known ones need at least `replicates` launches."""
         with self._writing(points=True) as connection:
             self._set_state(connection, run_id, "running")
             query = select(RunPoint.point_key, RunPoint.ordinal, RunPoint.replicates).where(RunPoint.run_id == run_id)
@@ -197,7 +197,7 @@ class Store:
                 raise StoreError(f"there is no launch {launch_id} in {self.shown}")
 
     def add_measurement(self, run_id: str, launch_id: int | None, row: MeasurementRow) -> int:
-        """Store a measurement with its samples; its id. An earlier row of the same point and replicate no longer counts."""
+        """Store a measurement with its samples; its id. Earlier rows of the same point and replicate no longer count."""
         return self.add_measurements(run_id, [(launch_id, row)])[0]
 
     def add_measurements(self, run_id: str, rows: Sequence[tuple[int | None, MeasurementRow]]) -> list[int]:
