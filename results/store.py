@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -115,10 +115,17 @@ class Store:
             connection.execute(insert(Run), values)
             _plan(connection, run.id, points, replicates, {})
 
-    def extend_run(self, run_id: str, points: Sequence[PointRow], replicates: int) -> None:
-        """Open a run again: it is `running`, new points join its plan, known ones need at least `replicates` launches."""
+    def extend_run(
+        self, run_id: str, points: Sequence[PointRow], replicates: int, request: Mapping[str, Any] | None = None
+    ) -> None:
+        """Open a run again: it is `running`, new points join its plan, known ones need at least `replicates` launches.
+
+        `request`, where given, replaces what the run was asked for.
+        """
         with self._writing(points=True) as connection:
             self._set_state(connection, run_id, "running")
+            if request is not None:
+                connection.execute(update(Run).where(Run.id == run_id).values(request=dict(request)))
             query = select(RunPoint.point_key, RunPoint.ordinal, RunPoint.replicates).where(RunPoint.run_id == run_id)
             known = {row.point_key: (row.ordinal, row.replicates) for row in connection.execute(query)}
             _plan(connection, run_id, points, replicates, known)
