@@ -22,6 +22,7 @@ import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -263,6 +264,21 @@ class Backend(abc.ABC):
 
     description: ClassVar[Description]
 
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why the engine cannot be loaded here, and how to install it, in one sentence; None where it is installed.
+
+        Answered from package metadata alone: the engine is not imported.
+        """
+        about = cls.description
+        present = [name for name in about.distributions if _installed(name)]
+        absent = [name for name in about.requires if not _installed(name)]
+        if about.distributions and not present:
+            return f"{about.name} needs {' or '.join(about.distributions)}, which is not installed: {about.install}"
+        if absent:
+            return f"{about.name} needs {', '.join(absent)}, which is not installed: {about.install}"
+        return None
+
     @abc.abstractmethod
     def probe(self) -> Availability:
         """Import the engine and say what it can do on this machine. Never raises."""
@@ -278,3 +294,11 @@ class Backend(abc.ABC):
     def reset_peak(self) -> None:
         """Start a new measurement of `peak_device_bytes`."""
         return None
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True

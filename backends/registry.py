@@ -1,0 +1,30 @@
+"""Finding backends: built-in ones and third parties' come through the same entry-point group."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+
+from benchrun.backends.contract import ENTRY_POINT_GROUP, Backend, BackendError
+
+
+class UnknownBackend(BackendError):
+    """No installed distribution offers a backend of that name, or the one that does is broken."""
+
+
+def backend_entries() -> dict[str, EntryPoint]:
+    """Entry points by backend name, sorted."""
+    return {entry.name: entry for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name)}
+
+
+def load_backend(name: str) -> type[Backend]:
+    """The backend class of that name. Its module must not import its engine when it is imported."""
+    entries = backend_entries()
+    if name not in entries:
+        raise UnknownBackend(f"unknown backend {name!r}: choose from {', '.join(entries)} ('benchrun backends' tells more)")
+    try:
+        found = entries[name].load()
+    except Exception as error:  # somebody else's code: anything can happen
+        raise UnknownBackend(f"backend {name!r} ({entries[name].value}) cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Backend)):
+        raise UnknownBackend(f"backend {name!r} ({entries[name].value}) is not a benchrun.backends.contract.Backend")
+    return found

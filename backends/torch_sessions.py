@@ -1,0 +1,282 @@
+"""Sessions of the PyTorch backend: eager, compiled, and captured in a CUDA graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchrun.backends.contract import BuildFailed, OutOfMemory, Point, Session, WrongVariant
+
+if TYPE_CHECKING:
+    from benchrun.backends.contract import FloatArray, Inputs
+    from benchrun.backends.models import Encoder
+
+CAPTURE_WARMUPS = 3  # libraries choose kernels and allocate workspaces on their first calls, which a graph must not record
+NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+CLASS_OF = {
+    **dict.fromkeys(("addmm", "mm", "bmm", "linear", "matmul", "baddbmm"), "matmul"),
+    **dict.fromkeys(("native_layer_norm", "layer_norm"), "layernorm"),
+    **dict.fromkeys(("gelu",), "gelu"),
+}
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns PyTorch's several ways to say that memory ran out into OutOfMemory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(str(error).splitlines()[0]) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+            raise OutOfMemory(str(error).splitlines()[0]) from error
+        raise
+
+
+class EagerSession(Session):
+    """Calls the module operator by operator, on PyTorch's current stream."""
+
+    def __init__(self, module: Encoder, point: Point, device: torch.device) -> None:
+        self._module = module
+        self._point = point
+        self._device = device
+        self._call: Any = module
+        self._sets: dict[int, tuple[torch.Tensor | None, ...]] = {}
+        self._args: tuple[torch.Tensor | None, ...] = ()
+        self._out: tuple[torch.Tensor, ...] = ()
+
+    def bind(self, inputs: Inputs) -> None:
+        if inputs.index not in self._sets:
+            with memory_errors():
+                self._sets[inputs.index] = self._upload(inputs)
+        self._args = self._sets[inputs.index]
+
+    def enqueue(self) -> None:
+        with torch.inference_mode():
+            self._out = self._call(*self._args)
+
+    def synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def outputs(self) -> Mapping[str, FloatArray]:
+        return {
+            name: tensor.float().cpu().numpy() for name, tensor in zip(self._module.output_names, self._out, strict=True)
+        }
+
+    def facts(self) -> Mapping[str, Any]:
+        spy = OperatorSpy()
+        with torch.inference_mode(), spy:
+            self._module(*self._args)
+        found: dict[str, Any] = {
+            "compute_dtypes": dominant(spy.operators),
+            "attention": spy.attention(),
+            "attention_implementation": self._point.option("attention", "sdpa"),
+            "activation": spy.activation(),
+            "threads": torch.get_num_threads(),
+        }
+        if self._device.type == "cuda":
+            from benchrun.backends.reference import get_tf32
+
+            tf32 = get_tf32()
+            found["tf32_allowed"] = tf32
+            found["accumulate_dtype"] = "fp32"
+            if tf32 and found["compute_dtypes"].get("matmul") == "fp32":
+                found["compute_dtypes"]["matmul"] = "tf32"
+        return found
+
+    def close(self) -> None:
+        self._sets.clear()
+        self._args = self._out = ()
+        self._call = None
+
+    @property
+    def stream(self) -> int | None:
+        return int(torch.cuda.current_stream().cuda_stream) if self._device.type == "cuda" else None
+
+    def _upload(self, inputs: Inputs) -> tuple[torch.Tensor | None, ...]:
+        dtype = next(self._module.parameters()).dtype
+        tensors: list[torch.Tensor | None] = []
+        for name in self._module.input_names:
+            tensor = torch.from_numpy(inputs.arrays[name]).to(self._device)
+            tensors.append(tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        return tuple(tensors)
+
+
+class StaticSession(EagerSession):
+    """Runs with inputs at fixed addresses: `bind` copies an input set into them.
+
+    A mask that masks nothing is left out. Eager transformers finds that out on every call and then applies none; inside a graph
+    it cannot look, and would use a slower kernel than eager does.
+    """
+
+    def __init__(self, module: Encoder, point: Point, device: torch.device) -> None:
+        super().__init__(module, point, device)
+        self._full = point.workload == "padded"
+        self._args = tuple(self._buffer(name) for name in module.input_names)
+
+    def bind(self, inputs: Inputs) -> None:
+        if inputs.full != self._full:
+            raise WrongVariant("a captured point cannot mix full and padded input sets")
+        if inputs.index not in self._sets:
+            with memory_errors():
+                self._sets[inputs.index] = self._upload(inputs)
+        for buffer, tensor in zip(self._args, self._sets[inputs.index], strict=True):
+            if buffer is not None and tensor is not None:
+                buffer.copy_(tensor)
+
+    def poison(self) -> None:
+        for tensor in self._out:
+            tensor.fill_(torch.nan)
+
+    def facts(self) -> Mapping[str, Any]:
+        return {**super().facts(), "attention_mask": "left out: full lengths" if self._full else "applied"}
+
+    def _buffer(self, name: str) -> torch.Tensor | None:
+        shape = (self._point.batch, self._point.seq)
+        if name == "hidden_states":
+            weights = next(self._module.parameters())
+            return torch.zeros((*shape, self._module.inner.config.hidden_size), dtype=weights.dtype, device=self._device)
+        if name == "attention_mask":
+            return None if self._full else torch.ones(shape, dtype=torch.long, device=self._device)
+        return torch.zeros(shape, dtype=torch.long, device=self._device)
+
+
+class CompileSession(StaticSession):
+    """torch.compile with static shapes. Proves that compiled code runs: one graph, no break, no recompilation, no skipped CUDA graph."""
+
+    def __init__(self, module: Encoder, point: Point, device: torch.device) -> None:
+        super().__init__(module, point, device)
+        asked = str(point.option("compile_mode", "auto"))
+        automatic = "reduce-overhead" if device.type == "cuda" else "default"
+        self._mode = automatic if asked == "auto" else asked
+        self._operators: Counter[tuple[str, str]] = Counter()
+        torch._dynamo.reset()  # each point starts with an empty compiler: after 8 recompilations dynamo silently runs eager
+        torch._dynamo.utils.counters.clear()
+        self._call = torch.compile(module, backend=self._compile, fullgraph=True, dynamic=False)
+        try:
+            with memory_errors():
+                for _ in range(CAPTURE_WARMUPS):  # reduce-overhead records its graph on the second call
+                    self.enqueue()
+                self.synchronize()
+        except OutOfMemory:
+            raise
+        except Exception as error:  # dynamo and inductor raise many types
+            reason = (str(error).splitlines() or [""])[0]
+            raise BuildFailed(f"torch.compile failed: {type(error).__name__}: {reason}") from error
+
+    def enqueue(self) -> None:
+        torch.compiler.cudagraph_mark_step_begin()
+        super().enqueue()
+
+    def poison(self) -> None:
+        if self._device.type == "cuda":  # on a CPU each call allocates its outputs
+            super().poison()
+
+    def facts(self) -> Mapping[str, Any]:
+        """Operators and dtypes of the graph that was compiled, and the compiler's own counters as proof that it ran."""
+        counters = torch._dynamo.utils.counters
+        graphs = int(counters["stats"]["unique_graphs"])
+        breaks = int(sum(counters["graph_break"].values()))
+        skips = int(counters["inductor"]["cudagraph_skips"])
+        wants_graph = self._device.type == "cuda" and self._mode in ("reduce-overhead", "max-autotune")
+        if graphs != 1 or breaks:
+            raise WrongVariant(f"not compiled code alone: {graphs} graphs (1 expected) and {breaks} graph breaks")
+        if wants_graph and skips:
+            raise WrongVariant(f"torch.compile skipped its CUDA graph {skips} times and ran launch by launch")
+        return {
+            **super().facts(),
+            "compute_dtypes": dominant(self._operators),
+            "attention": "chosen by inductor",
+            "compile_mode": self._mode,
+            "compiled_graphs": graphs,
+            "cuda_graph": wants_graph,
+            "kernel_cache_hits": int(counters["inductor"]["fxgraph_cache_hit"]),
+        }
+
+    def close(self) -> None:
+        super().close()
+        torch._dynamo.reset()  # frees compiled code and its graph memory
+
+    def _compile(self, graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> Any:
+        """Inductor, with a note of what it was given."""
+        for node in graph.graph.nodes:
+            value = node.meta.get("example_value")
+            if node.op == "call_function" and isinstance(value, torch.Tensor):
+                name = getattr(node.target, "__name__", "")
+                if layer := CLASS_OF.get(name):
+                    self._operators[layer, NAMES.get(value.dtype, str(value.dtype))] += 1
+        options = torch._inductor.list_mode_options(self._mode, dynamic=False)
+        return torch._inductor.compile(graph, example, options=options)
+
+
+class GraphSession(StaticSession):
+    """The eager kernels captured in one CUDA graph at build time; `enqueue` replays it and does nothing else."""
+
+    def __init__(self, module: Encoder, point: Point, device: torch.device) -> None:
+        super().__init__(module, point, device)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        self._graph = torch.cuda.CUDAGraph()
+        with memory_errors(), torch.inference_mode():
+            with torch.cuda.stream(side):
+                for _ in range(CAPTURE_WARMUPS):
+                    module(*self._args)
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(self._graph):
+                self._out = module(*self._args)
+
+    def enqueue(self) -> None:
+        self._graph.replay()
+
+    def facts(self) -> Mapping[str, Any]:
+        return {**super().facts(), "cuda_graph": True}
+
+    def close(self) -> None:
+        self._graph.reset()
+        super().close()
+
+
+class OperatorSpy(TorchDispatchMode):
+    """Notes the dtype of each operator that PyTorch really dispatches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: Counter[tuple[str, str]] = Counter()
+        self.attention_kernels: Counter[str] = Counter()
+        self.gelus: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        first = result[0] if isinstance(result, tuple) else result
+        if (layer := CLASS_OF.get(name)) and isinstance(first, torch.Tensor):
+            self.operators[layer, NAMES.get(first.dtype, str(first.dtype))] += 1
+        if "scaled_dot_product" in name or name == "_softmax":
+            self.attention_kernels[name] += 1
+        if name == "gelu":
+            self.gelus[str((kwargs or {}).get("approximate", "none"))] += 1
+        return result
+
+    def attention(self) -> str:
+        """Attention operator that ran most: `_scaled_dot_product_flash_attention`, or `_softmax` where it was decomposed."""
+        return self.attention_kernels.most_common(1)[0][0] if self.attention_kernels else "unknown"
+
+    def activation(self) -> str:
+        """`gelu` (erf) or `fast_gelu` (tanh)."""
+        if not self.gelus:
+            return "unknown"
+        return "gelu" if self.gelus.most_common(1)[0][0] == "none" else "fast_gelu"
+
+
+def dominant(operators: Counter[tuple[str, str]]) -> dict[str, str]:
+    """Layer class → its dtype; several dtypes in one class are joined by `+`."""
+    found: dict[str, list[str]] = {}
+    for layer, dtype in sorted(operators):
+        found.setdefault(layer, []).append(dtype)
+    return {layer: "+".join(dtypes) for layer, dtypes in found.items()}

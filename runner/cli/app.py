@@ -1,0 +1,207 @@
+"""Commands and their options. Each command imports what it needs when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+HELP = """Compare transformer inference across engines and vendors: one clock, one protocol, the answer checked, every sample kept.
+
+A sweep needs no command name: 'benchrun --backend torch --seq 128,384' is 'benchrun run --backend torch --seq 128,384'
+('benchrun run --help' lists all sweep options).
+"""
+EXAMPLES = """[bold]Examples[/bold]
+
+ benchrun --backend torch --seq 128,384           BERT-base in PyTorch, here and now
+ benchrun --backend torch,ort --batch 1..32*2     two engines side by side
+ benchrun --preset quick --dry-run                what would be measured, and how long it takes
+ benchrun show last                               the table of the latest run
+ benchrun export last --format csv > run.csv
+"""
+
+app = typer.Typer(
+    name="benchrun",
+    help=HELP,
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+Db = Annotated[
+    str | None,
+    typer.Option("--db", help="Database: a file or a SQLAlchemy URL.", envvar="BENCHRUN_DB", show_envvar=True, rich_help_panel="Where"),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
+RunId = Annotated[str, typer.Argument(help="A run's id, the start of it, its last part, or 'last'.", show_default=False)]
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run the app; returns the exit status."""
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(arguments, prog_name="benchrun", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 0
+    except click.ClickException as error:
+        from benchrun.runner.errors import UsageError
+
+        raise UsageError(f"{error.format_message().rstrip('.')} ('benchrun run --help' lists the sweep options)") from error
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return result if isinstance(result, int) else 0
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from benchrun.runner.environment import benchrun_version
+
+        typer.echo(f"benchrun {benchrun_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _panel(name: str) -> str:
+    return name
+
+
+@app.command("run", epilog=EXAMPLES)
+def run_sweep(
+    backend: Annotated[
+        str | None, typer.Option("--backend", "-b", help="Engines: torch, ort:cuda, torch:compile,…", rich_help_panel="What")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Models: a name, a folder, a config.json, a hub id.", rich_help_panel="What")
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option("--head", help="layers, encoder, pooler, qa or classification.", rich_help_panel="What"),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Safetensors: a folder, a file or a hub id.", rich_help_panel="What")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--override", help="Change the model: num_hidden_layers=6.", rich_help_panel="What")
+    ] = None,
+    batch: Annotated[str | None, typer.Option("--batch", help="Sequences a call: 1,2,4 or 1..128*2.", rich_help_panel="What")] = None,
+    seq: Annotated[str | None, typer.Option("--seq", help="Tokens a sequence: 128,384.", rich_help_panel="What")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="fp32, tf32, fp16, bf16, int8, fp8.", rich_help_panel="What")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, rocm.  [default: first GPU, else cpu]", rich_help_panel="What")
+    ] = None,
+    workload: Annotated[str | None, typer.Option("--workload", help="padded: every sequence at full length.", rich_help_panel="What")] = None,
+    opt: Annotated[
+        list[str] | None, typer.Option("--opt", help="Engine option: torch.attention=eager.", rich_help_panel="What")
+    ] = None,
+    iterations: Annotated[int | None, typer.Option(help="Timed calls a point.  [default: 200]", rich_help_panel="How")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Least calls before timing.  [default: 10]", rich_help_panel="How")] = None,
+    max_time: Annotated[
+        float | None, typer.Option(help="Seconds of timing a point, after 10 samples.  [default: 20]", rich_help_panel="How")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds after which a point is given up.  [default: 300]", rich_help_panel="How")
+    ] = None,
+    launches: Annotated[
+        int | None, typer.Option(help="Repeat the sweep in fresh processes.  [default: 1]", rich_help_panel="How")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of every engine.  [default: usable cores]", rich_help_panel="How")
+    ] = None,
+    transfers: Annotated[str | None, typer.Option(help="exclude: copies are not timed.", rich_help_panel="How")] = None,
+    try_all: Annotated[
+        bool | None, typer.Option("--try-all", help="Go on to larger batches after an oom.", rich_help_panel="How")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings; options given here win.", rich_help_panel="Where")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file.  [default: benchrun.toml or pyproject.toml here]", rich_help_panel="Where")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Measure what this run still lacks: an id or 'last'.", rich_help_panel="Where")
+    ] = None,
+    db: Db = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with an estimate and stop.", rich_help_panel="Where")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Measure a sweep: every combination of the given lists, one row each. Exit 0: all ok; 1: some failed; 2: usage; 130: interrupted."""
+    from benchrun.runner.cli.sweep_command import SweepOptions, sweep
+
+    settings = {
+        "backend": backend, "model": model, "head": head, "weights": weights, "override": override or None, "batch": batch, "seq": seq,
+        "dtype": dtype, "device": device, "workload": workload, "opt": opt or None, "iterations": iterations, "warmup": warmup,
+        "max-time": max_time, "timeout": timeout, "launches": launches, "threads": threads, "transfers": transfers, "try-all": try_all,
+    }  # fmt: skip
+    return sweep(settings, SweepOptions(preset, config, label, resume, db, dry_run, json))
+
+
+@app.command()
+def backends(
+    json: Json = False,
+    check: Annotated[bool, typer.Option("--check", help="Load each engine in a process of its own (60 s limit) and ask it.")] = False,
+) -> int:
+    """Engines: installed? which version, devices and dtypes? if not, why not and how to install."""
+    from benchrun.runner.cli.backends_command import list_backends
+
+    return list_backends(as_json=json, check=check)
+
+
+@app.command()
+def models(json: Json = False) -> int:
+    """Models that have a name, with their shapes."""
+    from benchrun.runner.cli.runs_command import list_models
+
+    return list_models(as_json=json)
+
+
+@app.command()
+def runs(db: Db = None, json: Json = False, limit: Annotated[int, typer.Option(help="Latest runs to list.")] = 20) -> int:
+    """Runs in the database, latest first."""
+    from benchrun.runner.cli.runs_command import list_runs
+
+    return list_runs(db, as_json=json, limit=limit)
+
+
+@app.command()
+def show(run: RunId, db: Db = None, json: Json = False) -> int:
+    """One run: what it measured and where, as a table."""
+    from benchrun.runner.cli.runs_command import show_run
+
+    return show_run(run, db, as_json=json)
+
+
+@app.command()
+def export(
+    run: RunId,
+    format: Annotated[str, typer.Option("--format", "-f", help="markdown, csv, json or parquet.")] = "markdown",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File.  [default: standard output]")] = None,
+    db: Db = None,
+) -> int:
+    """Write a run as markdown (in the shape of the published tables), CSV, JSON or Parquet."""
+    from benchrun.runner.cli.runs_command import export_run
+
+    return export_run(run, format, output, db)
+
+
+@app.command()
+def rm(run: RunId, db: Db = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> int:
+    """Remove a run and all its samples."""
+    from benchrun.runner.cli.runs_command import remove_run
+
+    return remove_run(run, db, sure=yes)

@@ -1,0 +1,161 @@
+"""`benchrun run`: plan, say what is about to happen, measure, show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchrun.runner.cli import INTERRUPTED
+from benchrun.runner.errors import UsageError
+from benchrun.runner.estimate import estimate_seconds
+from benchrun.runner.plan import Plan, SweepRequest, make_plan
+from benchrun.runner.presets import find_preset, make_request, read_config
+
+if TYPE_CHECKING:
+    from benchrun.results import Store
+    from benchrun.results.records import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """Where a sweep's settings come from and where its results go."""
+
+    preset: str | None
+    config: Path | None
+    label: str | None
+    resume: str | None
+    db: str | None
+    dry_run: bool
+    as_json: bool
+
+
+def sweep(settings: Mapping[str, Any], options: SweepOptions) -> int:
+    """Measure a sweep; returns the exit status: 0 all ok, 1 some failed, 130 interrupted."""
+    from benchrun.results import open_store
+    from benchrun.runner.cli.output import open_output
+
+    config = read_config(options.config, Path.cwd())
+    preset = find_preset(options.preset, config).settings if options.preset else {}
+    db = options.db or _text(preset.get("db", config.defaults.get("db")))
+    label = options.label or _text(preset.get("label", config.defaults.get("label"))) or ""
+    given = {**preset, **{name: value for name, value in settings.items() if value is not None}}
+    output = open_output(options.as_json)
+    if options.resume:
+        with open_store(db) as store:
+            return _resume(store, options.resume, given, output, options)
+    plan = make_plan(make_request(_sweep_only(config.defaults), _sweep_only(given)))
+    if options.dry_run:
+        output.plan(plan, estimate_seconds(plan, None), db_shown=None)
+        return 0
+    with open_store(db) as store:
+        from benchrun.results.rows import RunRow
+        from benchrun.results.store import new_run_id
+        from benchrun.runner.environment import benchrun_version, git_commit, read_environment
+        from benchrun.runner.sweep import point_row
+
+        output.plan(plan, estimate_seconds(plan, None), store.shown)
+        started = datetime.now(UTC)
+        run = RunRow(
+            id=new_run_id(started),
+            label=label,
+            started=started,
+            state="running",
+            environment=read_environment(plan.request.device or "cpu"),
+            request={"sweeps": [plan.request.to_json()]},
+            version=benchrun_version(),
+            commit=git_commit(Path.cwd()),
+        )
+        store.add_run(run, [point_row(planned.point) for planned in plan.points], plan.request.launches)
+        return _measure(plan, store, run.id, output)
+
+
+def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, options: SweepOptions) -> int:
+    """Go on with a run: what it was asked for, and what is asked for in addition."""
+    from benchrun.runner.sweep import point_row
+
+    run_id = store.resolve_run(text)
+    record = store.run(run_id)
+    if record.run.origin != "benchrun":
+        raise UsageError(f"run {run_id} was imported ({record.run.origin}): there is nothing to resume")
+    requests = [SweepRequest.from_json(each) for each in record.run.request["sweeps"]]
+    _check_same_machine(record, requests[0])
+    if more := _sweep_only(given):
+        requests.append(make_request(_as_settings(requests[0]), more))
+    plans = [make_plan(request) for request in requests]
+    points = {planned.point.key: planned for plan in plans for planned in plan.points}
+    launches = max(plan.request.launches for plan in plans)
+    plan = Plan(replace(plans[-1].request, launches=launches), tuple(points.values()))
+    if unknown := {key for key, _ in store.missing(run_id)} - set(points):
+        raise UsageError(
+            f"run {run_id} has {len(unknown)} points that can no longer be planned here (another model folder, other weights, other "
+            "options or another version of benchrun): measure them in a new run"
+        )
+    keys = {planned.point.key for planned in plan.points} - _done(record, launches)
+    output.plan(plan, estimate_seconds(plan, keys), store.shown, keys)
+    if options.dry_run:
+        return 0
+    rows = [point_row(planned.point) for planned in plan.points]
+    store.extend_run(run_id, rows, launches, {"sweeps": [each.request.to_json() for each in plans]})
+    return _measure(plan, store, run_id, output)
+
+
+def _done(record: RunRecord, launches: int) -> set[str]:
+    """Keys of the points that need no further launch."""
+    return {
+        planned.point.key
+        for planned in record.points
+        if sum(each.row.status != "interrupted" for each in record.by_point[planned.point.key]) >= launches
+    }
+
+
+def _measure(plan: Plan, store: Store, run_id: str, output: Any) -> int:
+    from benchrun.runner.sweep import Sweep
+
+    state = "interrupted"
+    interrupted = False
+    try:
+        with output.progress(plan, store.missing(run_id)) as progress:
+            runner = Sweep(plan, store, run_id, progress.update, progress.interval_s)
+            runner.measure(store.missing(run_id))
+        state = "finished"
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        store.finish_run(run_id, state)
+    record = store.run(run_id)
+    output.result(record, store.shown)
+    if interrupted:
+        output.note(f"interrupted: all finished points are kept; go on with: benchrun --resume {run_id}")
+        return INTERRUPTED
+    return 0 if all(record.status(planned) == "ok" for planned in record.points) else 1
+
+
+def _check_same_machine(record: RunRecord, request: SweepRequest) -> None:
+    from benchrun.runner.environment import read_environment
+
+    here = read_environment(request.device or "cpu")
+    if here.fingerprint != record.run.environment.fingerprint:
+        raise UsageError(
+            f"run {record.run.id} was measured on other hardware ({record.run.environment.fingerprint}, here {here.fingerprint}): "
+            "one run is one machine, so start a new run"
+        )
+
+
+def _sweep_only(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in ("db", "label")}
+
+
+def _as_settings(request: SweepRequest) -> dict[str, Any]:
+    """A stored request as settings by option name, the lowest layer under what is given in addition."""
+    from benchrun.runner.presets import PROTOCOL_FIELDS, REQUEST_FIELDS
+
+    found = {name: getattr(request, field) for name, (field, _) in REQUEST_FIELDS.items()}
+    found |= {name: getattr(request.protocol, field) for name, (field, _) in PROTOCOL_FIELDS.items()}
+    return {name: value for name, value in found.items() if value not in (None, ())}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

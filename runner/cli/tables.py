@@ -1,0 +1,183 @@
+"""Tables for a terminal: pure functions from rows to rich renderables and lines, readable at 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from benchrun.backends.contract import Point
+    from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
+    from benchrun.results.rows import PointRow
+    from benchrun.runner.plan import Plan
+
+WIDE = 120  # columns from which on the tables show more
+DASH = "–"
+
+
+def point_name(point: Point | PointRow) -> str:
+    """`torch:eager bert-base encoder fp32 b1 s128 cpu`."""
+    return f"{point.backend}:{point.variant} {point.model} {point.head} {point.dtype} b{point.batch} s{point.seq} {point.device}"
+
+
+def describe_seconds(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def milliseconds(value: float | None) -> str:
+    """Four significant digits, without an exponent."""
+    if value is None:
+        return DASH
+    return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+
+
+def rate(value: float | None) -> str:
+    """Sequences a second, four significant digits."""
+    return milliseconds(value)
+
+
+def plan_lines(plan: Plan, seconds: float, db: str | None, keys: set[str] | None) -> Iterator[str]:
+    """Every setting of a sweep, the number of points and an estimate."""
+    request, protocol = plan.request, plan.request.protocol
+    engines = dict.fromkeys(planned.point.engine for planned in plan.points)
+    models = dict.fromkeys(planned.point.model for planned in plan.points)
+    yield f"[bold]engines[/]  {', '.join(engines)} on {request.device}, {request.threads} threads"
+    yield f"[bold]models[/]   {', '.join(models)}; head {', '.join(request.heads)}; weights {_weights(plan)}; {', '.join(request.dtypes)}"
+    yield f"[bold]shapes[/]   batch {_numbers(request.batches)} × seq {_numbers(request.seqs)}, {request.workload}"
+    yield (
+        f"[bold]protocol[/] up to {protocol.iterations} iterations or {protocol.max_time_s:g} s, warm-up at least {protocol.warmup}, "
+        f"transfers {protocol.transfers}d, time-out {request.timeout_s:g} s, launches {request.launches}"
+    )
+    if db is not None:
+        yield f"[bold]database[/] {db}"
+    to_do = len(plan.points) if keys is None else len(keys)
+    done = f", {len(plan.points) - to_do} already measured" if keys is not None else ""
+    yield f"[bold]points[/]   {to_do} to measure{done}; takes about {describe_seconds(seconds)}"
+    for reason in dict.fromkeys(planned.refusal for planned in plan.points if planned.refusal):
+        count = sum(planned.refusal == reason for planned in plan.points)
+        yield f"[yellow]skipped[/]  {count} points: {reason}"
+
+
+def run_header(record: RunRecord, db: str) -> Iterator[RenderableType]:
+    """Run, machine and database in a few lines."""
+    run = record.run
+    hardware = run.environment.details.get("hardware", {})
+    gpu = (hardware.get("gpu") or {}).get("name")
+    label = f" “{run.label}”" if run.label else ""
+    libraries = run.environment.details.get("libraries", {})
+    shown = ", ".join(f"{name} {libraries[name]}" for name in ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt") if name in libraries)
+    yield Text(f"run {run.id}{label} · {run.started:%Y-%m-%d %H:%M} UTC · {run.state}", style="bold")
+    yield Text(f"{gpu or hardware.get('cpu', 'unknown hardware')} · {shown or run.origin}")
+    yield Text(f"database {db}", style="dim")
+
+
+def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
+    """One table for each model, head, dtype, device and workload: a line a point, in the order of the plan."""
+    blocks: dict[tuple[str, ...], list[PlannedPoint]] = {}
+    for planned in record.points:
+        p = planned.point
+        blocks.setdefault((p.model, p.head, p.dtype, p.device, p.workload, p.weights), []).append(planned)
+    for (model, head, dtype, device, workload, weights), points in blocks.items():
+        yield Text(f"\n{model} · {head} · {dtype} · {device} · {workload} · weights {weights}", style="bold")
+        yield _block(record, points, width)
+        yield from _remarks(record, points)
+
+
+def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
+    wide = width >= WIDE
+    clock = "device" if any(m.row.device for p in points for m in record.by_point[p.point.key]) else "host"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("engine", "batch", "seq"):
+        table.add_column(name, justify="left" if name == "engine" else "right", no_wrap=True)
+    for name in ("mean", "p50", "p95", "p99"):
+        table.add_column(f"{name}\nms", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("p50 interval\nms", justify="right", no_wrap=True)
+        table.add_column("host p50\nms", justify="right", no_wrap=True)
+        table.add_column("tokens/s", justify="right", no_wrap=True)
+    table.add_column("seq/s", justify="right", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("answer", no_wrap=True)
+    for planned in points:
+        table.add_row(*_line(record, planned, clock, wide))
+    table.caption = f"{clock} time; n = samples" + (f", launches {points[0].replicates}" if points[0].replicates > 1 else ", one launch")
+    table.caption_justify = "left"
+    return table
+
+
+def _line(record: RunRecord, planned: PlannedPoint, clock: str, wide: bool) -> list[Text]:
+    point, status = planned.point, record.status(planned)
+    found = [each for each in record.by_point[point.key] if each.row.host is not None]
+    name = Text(f"{point.backend}:{point.variant}")
+    start = [name, Text(str(point.batch)), Text(str(point.seq))]
+    columns = 10 if wide else 7
+    if status not in ("ok", "invalid") or not found:
+        return [*start, *[Text("") for _ in range(columns - 1)], Text(status, style="red" if status != "skipped" else "yellow")]
+    style = "strike" if status == "invalid" else ""
+    summaries = [each.row.device if clock == "device" else each.row.host for each in found]
+    present = [summary for summary in summaries if summary is not None]
+
+    def average(field: str) -> float | None:
+        values = [getattr(summary, field) for summary in present]
+        return mean(values) if values and None not in values else None
+
+    cells = [milliseconds(average(field)) for field in ("mean_ms", "p50_ms", "p95_ms", "p99_ms")]
+    if wide:
+        cells.append(f"{milliseconds(average('p50_low_ms'))} … {milliseconds(average('p50_high_ms'))}")
+        cells.append(milliseconds(mean(each.row.host.p50_ms for each in found if each.row.host)))
+        cells.append(rate(_mean(each.row.tokens_s for each in found)))
+    cells.append(rate(_mean(each.row.throughput_seq_s for each in found)))
+    cells.append(str(sum(summary.n for summary in present)))
+    return [*start, *[Text(cell, style=style) for cell in cells], _answer(found, status)]
+
+
+def _answer(found: list[MeasurementRecord], status: str) -> Text:
+    parities = [each.row.parity for each in found if each.row.parity is not None]
+    if status == "invalid":
+        return Text("invalid", style="red")
+    if not parities:
+        return Text("unchecked", style="yellow")
+    worst = max((parity.rel_l2 or 0.0) for parity in parities)
+    return Text(f"✓ {worst:.0e}", style="green")
+
+
+def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:
+    """What a reader must know beside the figures: errors, flags, cut-off loops, percentiles from few samples."""
+    for planned in points:
+        name = f"{planned.point.backend}:{planned.point.variant} b{planned.point.batch} s{planned.point.seq}"
+        for each in record.by_point[planned.point.key]:
+            row = each.row
+            notes = [row.error] if row.error else []
+            if row.status in ("ok", "invalid"):
+                notes += list(row.flags)
+                if row.settled is False:
+                    notes.append("warm-up did not settle")
+                if row.timed_out:
+                    notes.append("stopped by --max-time")
+            if notes:
+                yield Text(f"  {name}: {'; '.join(notes)}", style="yellow" if row.status == "ok" else "red")
+    few = [each.row.host.n for planned in points for each in record.by_point[planned.point.key] if each.row.host and each.row.host.n < 459]
+    if few:
+        yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return mean(present) if present else None
+
+
+def _numbers(values: tuple[int, ...]) -> str:
+    return ",".join(map(str, values))
+
+
+def _weights(plan: Plan) -> str:
+    return ", ".join(dict.fromkeys(planned.point.weights for planned in plan.points))

@@ -1,0 +1,186 @@
+"""Starting a worker process and listening to it: the parent sleeps on a pipe until there is something to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from benchrun.runner.messages import Assignment, encode_assignment
+
+STARTUP_S = 120.0  # for the interpreter to start and report its first point
+LOG_TAIL = 4000  # characters of a worker's own output that an error message may quote from
+CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
+# One thread-count variable per library that reads its own when it is loaded.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class WorkerTimeout(Exception):
+    """The worker said nothing within the time a point may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a worker ended: `0`, an exit status, or a signal's name; `oom_killed` where the kernel killed for memory meanwhile."""
+
+    text: str
+    oom_killed: bool
+    log: str
+
+    @property
+    def clean(self) -> bool:
+        """Whether it ended by itself without an error."""
+        return self.text == "0"
+
+
+class WorkerProcess:
+    """A worker in a session of its own: Ctrl-C reaches the parent only, which then ends it."""
+
+    def __init__(self, assignment: Assignment, threads: int) -> None:
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._oom_kills = oom_kills()
+        read_fd, write_fd = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchrun.runner.worker", str(write_fd)],
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=(write_fd,),
+                env=worker_environment(threads),
+                start_new_session=True,
+            )
+        finally:
+            os.close(write_fd)
+        self._events = os.fdopen(read_fd, "rb", buffering=0)
+        self._buffer = b""
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._events, selectors.EVENT_READ)
+        self._say(encode_assignment(assignment))
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is over."""
+        return self._process.poll() is not None
+
+    def events(self, timeout_s: float) -> Iterator[Mapping[str, Any]]:
+        """Events until the worker ends. Raises WorkerTimeout when a point takes longer than `timeout_s` seconds."""
+        deadline = time.monotonic() + STARTUP_S + timeout_s
+        while True:
+            line = self._read_line(deadline)
+            if line is None:
+                return
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # half a line of a process that died while it wrote
+            if event["event"] == "started":
+                deadline = time.monotonic() + timeout_s
+            yield event
+
+    def answer(self) -> None:
+        """Tell the worker to go on."""
+        self._say("")
+
+    def kill(self) -> None:
+        """End the worker and everything it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def wait(self, timeout_s: float = 20.0) -> Exit:
+        """Wait for the end (killing a worker that does not end), and say how it was."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+        code = self._process.returncode
+        self._log.seek(0)
+        log = self._log.read().decode(errors="replace")[-LOG_TAIL:]
+        return Exit(exit_text(code), code == -signal.SIGKILL and oom_kills() > self._oom_kills, log)
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._process.poll() is None:
+            self.kill()
+            self._process.wait()
+        self._selector.close()
+        self._events.close()
+        if self._process.stdin:
+            try:
+                self._process.stdin.close()
+            except BrokenPipeError:
+                pass
+        self._log.close()
+
+    def _say(self, line: str) -> None:
+        if self._process.stdin is None:
+            raise RuntimeError("the worker has no standard input")
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died: reading its events ends, and its exit says how
+
+    def _read_line(self, deadline: float) -> bytes | None:
+        while b"\n" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._selector.select(left):
+                raise WorkerTimeout
+            chunk = self._events.read(1 << 16)
+            if not chunk:
+                return None
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The parent's environment with the thread count set before any engine is loaded, and nothing that reaches out to a network."""
+    return {
+        **os.environ,
+        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",  # models were found when the sweep was planned
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def exit_text(code: int) -> str:
+    """`0`, an exit status, or the name of the signal that ended it."""
+    if code >= 0:
+        return str(code)
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def oom_kills(events: Path = CGROUP_EVENTS) -> int:
+    """How often the kernel killed in this cgroup for lack of memory; 0 where that cannot be read."""
+    try:
+        for line in events.read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return 0

@@ -1,0 +1,58 @@
+"""What parent and worker say to each other: one JSON object a line. Samples travel as lists of nanoseconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from benchrun.backends.catalogue import ModelSpec
+from benchrun.backends.contract import Point
+from benchrun.runner.protocol import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One point for a worker. `ordinal` is its place in the launch."""
+
+    point: Point
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """All that a worker needs: its model, its points, the protocol. `progress_s` is the least time between two ticks, 0 for none."""
+
+    spec: ModelSpec
+    max_seq: int
+    tasks: tuple[Task, ...]
+    protocol: Protocol
+    progress_s: float = 0.0
+
+
+def encode_assignment(assignment: Assignment) -> str:
+    """As one line of JSON."""
+    return json.dumps(asdict(assignment))
+
+
+def decode_assignment(line: str) -> Assignment:
+    """The inverse of `encode_assignment`."""
+    raw = json.loads(line)
+    raw["spec"] = decode_spec(raw["spec"])
+    raw["tasks"] = tuple(Task(decode_point(task["point"]), task["ordinal"]) for task in raw["tasks"])
+    raw["protocol"] = Protocol(**raw["protocol"])
+    return Assignment(**raw)
+
+
+def decode_point(raw: Mapping[str, Any]) -> Point:
+    """A point from its JSON form."""
+    pairs = {name: tuple((key, value) for key, value in raw[name]) for name in ("overrides", "options")}
+    return Point(**{**raw, **pairs})
+
+
+def decode_spec(raw: Mapping[str, Any]) -> ModelSpec:
+    """A model spec from its JSON form."""
+    names = {field.name for field in fields(ModelSpec)}
+    values = {name: value for name, value in raw.items() if name in names}
+    return ModelSpec(**{**values, "overrides": tuple((key, value) for key, value in raw["overrides"])})

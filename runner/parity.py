@@ -1,0 +1,102 @@
+"""Is the answer right, and was it computed in the precision that was asked for? Pure arithmetic on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchrun.results.rows import Parity
+
+if TYPE_CHECKING:
+    from benchrun.backends.contract import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Limits of one dtype. `rel_l2` is None where only direction and size of the answer are compared (int8, fp8)."""
+
+    rel_l2: float | None
+    gain: float
+    cosine: float
+
+
+# docs/measuring.md, "Is the answer right?"
+TOLERANCES: dict[str, Tolerance] = {
+    "fp32": Tolerance(1e-4, 3e-3, 0.999),
+    "tf32": Tolerance(1e-3, 3e-3, 0.999),
+    "fp16": Tolerance(5e-3, 3e-3, 0.999),
+    "bf16": Tolerance(2e-2, 3e-3, 0.999),
+    "int8": Tolerance(None, 2e-2, 0.99),
+    "fp8": Tolerance(None, 2e-2, 0.99),
+}
+# Real fp16 and bf16 arithmetic differs from fp32 arithmetic on rounded weights by about 1.4e-3 and 1.1e-2. Below this, fp32 ran.
+TOO_EXACT = 1e-5
+LOW_PRECISION = ("tf32", "fp16", "bf16")
+
+
+def compare(found: Mapping[str, FloatArray], reference: Mapping[str, FloatArray], dtype: str) -> Parity:
+    """Compare all outputs with the fp32 reference; the worst output decides. Arrays of one name must have equal shapes."""
+    limits = TOLERANCES[dtype]
+    worst: Parity | None = None
+    for name, expected in reference.items():
+        parity = _compare_output(name, found.get(name), expected, limits)
+        if worst is None or (worst.ok, -(worst.rel_l2 or 0.0)) > (parity.ok, -(parity.rel_l2 or 0.0)):
+            worst = parity
+    if worst is None:
+        raise ValueError("the reference has no outputs")
+    return worst
+
+
+def relative_distance(found: Mapping[str, FloatArray], other: Mapping[str, FloatArray]) -> float:
+    """‖found − other‖ / ‖other‖ over all outputs together, in float64."""
+    difference = sum(float(np.sum((found[name].astype(np.float64) - array) ** 2)) for name, array in other.items())
+    size = sum(float(np.sum(array.astype(np.float64) ** 2)) for array in other.values())
+    return float(np.sqrt(difference / size)) if size > 0 else float(np.sqrt(difference))
+
+
+def precision_problem(dtype: str, distance_to_rounded: float | None, facts: Mapping[str, Any]) -> str | None:
+    """Why the effective precision is not the asked one; None where nothing speaks against it.
+
+    `distance_to_rounded` is the relative distance to fp32 arithmetic on weights rounded to `dtype`; the facts are the backend's
+    own word, so both are looked at.
+    """
+    if dtype in LOW_PRECISION and distance_to_rounded is not None and distance_to_rounded < TOO_EXACT:
+        return f"more exact than {dtype} can be (distance {distance_to_rounded:.1e} to fp32 arithmetic on {dtype} weights): fp32 ran"
+    claimed = facts.get("compute_dtypes", {}).get("matmul")
+    if claimed is not None and not _claim_fits(str(claimed), dtype):
+        return f"asked for {dtype}, but the engine computes its matrix products in {claimed}"
+    return None
+
+
+def _claim_fits(claimed: str, dtype: str) -> bool:
+    """Quantised models keep some products in floating point: there the asked dtype must be among the claimed ones."""
+    parts = claimed.split("+")
+    return dtype in parts if dtype in ("int8", "fp8") else parts == [dtype]
+
+
+def _compare_output(name: str, found: FloatArray | None, expected: FloatArray, limits: Tolerance) -> Parity:
+    if found is None:
+        return Parity(None, None, None, None, 1.0, False, f"the engine gave no output {name}")
+    if found.shape != expected.shape:
+        return Parity(None, None, None, None, 0.0, False, f"{name} has shape {found.shape}, not {expected.shape}")
+    nan_share = float(np.mean(~np.isfinite(found)))
+    if nan_share > 0:
+        return Parity(None, None, None, None, nan_share, False, f"{nan_share:.1%} of {name} is not a finite number")
+    y, ref = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    size, own = float(np.dot(ref, ref)), float(np.dot(y, y))
+    if size == 0:
+        return Parity(None, float(np.max(np.abs(y))), None, None, 0.0, bool(own == 0), "" if own == 0 else f"{name} should be zero")
+    rel_l2 = float(np.sqrt(np.sum((y - ref) ** 2) / size))
+    gain = float(np.dot(y, ref)) / size
+    cosine = float(np.dot(y, ref)) / float(np.sqrt(size * own)) if own > 0 else 0.0
+    reason = ""
+    if limits.rel_l2 is not None and rel_l2 > limits.rel_l2:
+        reason = f"{name}: relative L2 error {rel_l2:.2e} is over {limits.rel_l2:.0e}"
+    elif abs(gain - 1) > limits.gain:
+        reason = f"{name}: gain {gain:.4f} is off 1 by more than {limits.gain:.0e}"
+    elif cosine < limits.cosine:
+        reason = f"{name}: cosine {cosine:.4f} is under {limits.cosine}"
+    return Parity(rel_l2, float(np.max(np.abs(y - ref))), cosine, gain, 0.0, not reason, reason)

@@ -1,0 +1,225 @@
+"""From what was asked for to the list of points: pure, imports no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from benchrun.backends.catalogue import ModelError, ModelSpec, resolve_spec
+from benchrun.backends.contract import DTYPES, HEADS, Description, OptionValue, Point
+from benchrun.backends.registry import UnknownBackend, load_backend
+from benchrun.runner.devices import list_devices, usable_cores
+from benchrun.runner.errors import UsageError
+from benchrun.runner.protocol import Protocol
+
+WORKLOADS = ("padded",)
+TRANSFERS = ("exclude",)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRequest:
+    """A sweep as it was asked for, complete enough to be planned again by `--resume`."""
+
+    backends: tuple[str, ...] = ("torch",)
+    models: tuple[str, ...] = ("bert-base",)
+    heads: tuple[str, ...] = ("encoder",)
+    weights: str | None = None
+    overrides: Mapping[str, OptionValue] = field(default_factory=dict)
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    batches: tuple[int, ...] = (1,)
+    seqs: tuple[int, ...] = (128,)
+    dtypes: tuple[str, ...] = ()
+    device: str | None = None
+    workload: str = "padded"
+    threads: int | None = None
+    launches: int = 1
+    timeout_s: float = 300.0
+    try_all: bool = False
+    protocol: Protocol = field(default_factory=Protocol)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> SweepRequest:
+        """The inverse of `to_json`; unknown names are ignored, so that newer requests can still be read."""
+        known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
+        for name in ("backends", "models", "heads", "batches", "seqs", "dtypes"):
+            if name in known:
+                known[name] = tuple(known[name])
+        protocol = {k: v for k, v in known.get("protocol", {}).items() if k in Protocol.__dataclass_fields__}
+        known["protocol"] = Protocol(**protocol)
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A point with what its worker needs to load the model. `refusal` says why it will be skipped, where that is known."""
+
+    point: Point
+    spec: ModelSpec
+    refusal: str | None = None
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Points with equal groups share a worker process, its model and its engine."""
+        p = self.point
+        return (p.model, p.weights, p.overrides, p.head, p.backend, p.variant, p.device, p.dtype, p.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The points of a sweep in measuring order, and the request they came from (with defaults filled in)."""
+
+    request: SweepRequest
+    points: tuple[Planned, ...]
+
+    def groups(self, keys: set[str] | None = None) -> list[list[Planned]]:
+        """Points by worker, in order; only those of `keys` where given."""
+        found: dict[tuple[object, ...], list[Planned]] = {}
+        for planned in self.points:
+            if keys is None or planned.point.key in keys:
+                found.setdefault(planned.group, []).append(planned)
+        return list(found.values())
+
+
+def make_plan(request: SweepRequest) -> Plan:
+    """Plan a sweep: check every name, fill in defaults, multiply the lists out.
+
+    Raises UsageError in one sentence for anything that no point of the sweep could do.
+    """
+    check_request(request)
+    device = request.device or list_devices()[0]
+    device = normalise_device(device)
+    kind = device.partition(":")[0]
+    dtypes = request.dtypes or (("fp32",) if kind == "cpu" else ("fp16",))
+    if kind == "cpu" and "tf32" in dtypes:
+        raise UsageError("--dtype tf32 exists on NVIDIA GPUs only: on a CPU use fp32, or pass --device cuda")
+    threads = request.threads or usable_cores()
+    request = replace(request, device=device, dtypes=dtypes, threads=threads)
+    engines = [find_engine(text, kind) for text in request.backends]
+    absent = {description.name: load_backend(description.name).missing() for description, _ in engines}
+    specs = [_resolve(model, head, request) for model in request.models for head in request.heads]
+    planned: list[Planned] = []
+    for spec in specs:
+        for description, variant in engines:
+            for dtype in dtypes:
+                for seq in request.seqs:
+                    for batch in sorted(request.batches):  # ascending: an oom then tells about all larger batches
+                        point = Point(
+                            model=spec.name,
+                            weights=spec.weights,
+                            head=spec.head,
+                            backend=description.name,
+                            variant=variant,
+                            device=device,
+                            dtype=dtype,
+                            batch=batch,
+                            seq=seq,
+                            workload=request.workload,
+                            protocol=request.protocol.id,
+                            overrides=spec.overrides,
+                            options=choose_options(description, request.options, threads, kind),
+                        )
+                        planned.append(Planned(point, spec, absent[description.name] or refusal(description, variant, kind, dtype)))
+    reasons = {each.refusal for each in planned}
+    if None not in reasons and len(reasons) == 1:
+        raise UsageError(reasons.pop() or "")
+    _check_options_used(request.options, [description for description, _ in engines])
+    return Plan(request, tuple(planned))
+
+
+def check_request(request: SweepRequest) -> None:
+    """Refuse values that are out of their range or list."""
+    for name, value, allowed in (
+        ("workload", request.workload, WORKLOADS),
+        ("transfers", request.protocol.transfers, TRANSFERS),
+        *(("head", head, HEADS) for head in request.heads),
+        *(("dtype", dtype, DTYPES) for dtype in request.dtypes),
+    ):
+        if value not in allowed:
+            raise UsageError(f"unknown {name} {value!r}: choose from {', '.join(allowed)}")
+    for name, number, least in (
+        ("iterations", request.protocol.iterations, 1),
+        ("warmup", request.protocol.warmup, 0),
+        ("max-time", request.protocol.max_time_s, 0.001),
+        ("timeout", request.timeout_s, 1),
+        ("launches", request.launches, 1),
+        ("threads", request.threads or 1, 1),
+    ):
+        if not number >= least:
+            raise UsageError(f"--{name} {number} is too small: it must be at least {least}")
+    for name, values in (("backend", request.backends), ("model", request.models), ("batch", request.batches), ("seq", request.seqs)):
+        if not values:
+            raise UsageError(f"--{name} is empty: give at least one")
+
+
+def find_engine(text: str, device_kind: str) -> tuple[Description, str]:
+    """Backend and variant of `name` or `name:variant`; without a variant the first one for that kind of device."""
+    name, _, variant = text.partition(":")
+    try:
+        description = load_backend(name).description
+    except UnknownBackend as error:
+        raise UsageError(str(error)) from error
+    if not variant:
+        fitting = [each.name for each in description.variants if device_kind in each.devices]
+        return description, (fitting or [description.variants[0].name])[0]
+    if description.variant(variant) is None:
+        choices = ", ".join(f"{name}:{each.name}" for each in description.variants)
+        raise UsageError(f"unknown variant {text!r}: choose from {choices}")
+    return description, variant
+
+
+def refusal(description: Description, variant: str, device_kind: str, dtype: str) -> str | None:
+    """Why a variant cannot do a device or a dtype at all, in one sentence; None where it may."""
+    found = description.variant(variant)
+    if found is None:
+        return f"{description.name} has no variant {variant}"
+    if device_kind not in found.devices:
+        return f"{description.name}:{variant} runs on {', '.join(found.devices)}, not on {device_kind}"
+    if dtype not in found.dtypes:
+        return f"{description.name}:{variant} runs {', '.join(found.dtypes)}, not {dtype}"
+    return None
+
+
+def normalise_device(text: str) -> str:
+    """`cuda` becomes `cuda:0`. Raises UsageError for anything that is no device of this machine."""
+    kind, _, index = text.partition(":")
+    present = list_devices()
+    device = "cpu" if kind == "cpu" and not index else f"{kind}:{index or 0}"
+    if device not in present:
+        raise UsageError(f"there is no device {text!r} here: choose from {', '.join(present)}")
+    return device
+
+
+def choose_options(
+    description: Description, asked: Mapping[str, OptionValue], threads: int, device_kind: str
+) -> tuple[tuple[str, OptionValue], ...]:
+    """The options of a point: those asked for (`name` or `backend.name`) that differ from the default, and on a CPU the threads,
+    which there are part of what is measured."""
+    chosen: dict[str, OptionValue] = {"threads": threads} if device_kind == "cpu" else {}
+    for option in description.options:
+        value = asked.get(f"{description.name}.{option.name}", asked.get(option.name, option.default))
+        if option.choices and value not in option.choices:
+            choices = ", ".join(str(choice) for choice in option.choices)
+            raise UsageError(f"unknown value {value!r} for option {description.name}.{option.name}: choose from {choices}")
+        if value != option.default:
+            chosen[option.name] = value
+    return tuple(sorted(chosen.items()))
+
+
+def _check_options_used(asked: Mapping[str, OptionValue], descriptions: Sequence[Description]) -> None:
+    known = {name for d in descriptions for o in d.options for name in (o.name, f"{d.name}.{o.name}")}
+    for name in asked:
+        if name not in known:
+            listed = sorted({f"{d.name}.{o.name}" for d in descriptions for o in d.options})
+            raise UsageError(f"unknown option {name!r}: choose from {', '.join(listed) or 'none'}")
+
+
+def _resolve(model: str, head: str, request: SweepRequest) -> ModelSpec:
+    try:
+        return resolve_spec(model, head, request.weights, request.overrides)
+    except ModelError as error:
+        raise UsageError(str(error)) from error

@@ -1,0 +1,243 @@
+"""Running a plan: launches of worker processes, their events turned into rows of the store as they happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchrun.results.rows import LaunchRow, MeasurementRow, Parity, PointRow
+from benchrun.results.statistics import summarise
+from benchrun.runner.launcher import Exit, WorkerProcess, WorkerTimeout
+from benchrun.runner.messages import Assignment, Task
+from benchrun.runner.plan import Plan, Planned
+
+if TYPE_CHECKING:
+    from benchrun.backends.contract import Point
+    from benchrun.results import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What the sweep is doing, for a progress display. `row` is set once, when a point has ended."""
+
+    planned: Planned
+    replicate: int
+    phase: str
+    n: int = 0
+    last_ns: int = 0
+    row: MeasurementRow | None = None
+
+
+Listener = Callable[[Update], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A point in flight."""
+
+    planned: Planned
+    ordinal: int
+    started: datetime
+    phase: str = "build"
+
+
+class Sweep:
+    """Measures what a run still lacks. Each finished point is in the store before the next one starts."""
+
+    def __init__(
+        self, plan: Plan, store: Store, run_id: str, listener: Listener, progress_s: float = 0.0
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._run = run_id
+        self._listen = listener
+        self._progress_s = progress_s
+        self._by_key = {planned.point.key: planned for planned in plan.points}
+        self._ordinal = 0
+        self._oom: dict[tuple[int, str], int] = {}  # (replicate, points that differ in batch only) → the batch that ran out of memory
+
+    def measure(self, missing: list[tuple[str, int]]) -> None:
+        """Measure (point key, replicate) pairs. On KeyboardInterrupt the point in flight gets its row before it is raised again."""
+        for replicate in sorted({replicate for _, replicate in missing}):
+            keys = {key for key, each in missing if each == replicate}
+            groups = self._plan.groups(keys)
+            shift = replicate % len(groups) if groups else 0
+            for group in groups[shift:] + groups[:shift]:  # rotated, so that drift spreads over all engines
+                self._measure_group(group, replicate)
+
+    def _measure_group(self, group: list[Planned], replicate: int) -> None:
+        """All points of one worker; a worker that ended early is followed by another for the rest."""
+        queue = list(group)
+        while queue:
+            queue = [planned for planned in queue if not self._skip(planned, replicate)]
+            if queue:
+                queue = self._launch(queue, replicate)
+
+    def _skip(self, planned: Planned, replicate: int) -> bool:
+        """Store a `skipped` row for a point that cannot or need not be tried."""
+        reason = planned.refusal
+        batch = self._oom.get((replicate, memory_series(planned.point)))
+        if reason is None and batch is not None and planned.point.batch > batch and not self._plan.request.try_all:
+            reason = f"oom at b{batch}: larger batches are not tried without --try-all"
+        if reason is None:
+            return False
+        attempt = Attempt(planned, self._next_ordinal(), now())
+        self._store_row(None, replicate, attempt, {"status": "skipped", "phase": "plan", "error": reason})
+        return True
+
+    def _launch(self, queue: list[Planned], replicate: int) -> list[Planned]:
+        """One worker process for `queue`; returns the points it left untouched."""
+        tasks = tuple(Task(planned.point, self._next_ordinal()) for planned in queue)
+        by_ordinal = {task.ordinal: planned for task, planned in zip(tasks, queue, strict=True)}
+        assignment = Assignment(
+            spec=queue[0].spec,
+            max_seq=max(planned.point.seq for planned in self._plan.points if planned.group[:4] == queue[0].group[:4]),
+            tasks=tasks,
+            protocol=self._plan.request.protocol,
+            progress_s=self._progress_s,
+        )
+        request = self._plan.request
+        attempt: Attempt | None = None
+        with WorkerProcess(assignment, request.threads or 1) as worker:
+            launch = self._store.add_launch(self._run, LaunchRow(replicate, worker.pid, now()))
+            try:
+                for event in worker.events(request.timeout_s):
+                    attempt = self._handle(event, worker, launch, replicate, by_ordinal, attempt)
+                outcome = worker.wait()
+                if attempt is not None:
+                    self._store_row(launch, replicate, attempt, died(outcome))
+                elif not outcome.clean and by_ordinal:  # it died between points: the next one takes the blame, or the loop never ends
+                    first = by_ordinal.pop(min(by_ordinal))
+                    self._store_row(launch, replicate, Attempt(first, self._next_ordinal(), now()), died(outcome))
+            except WorkerTimeout:
+                worker.kill()
+                outcome = worker.wait()
+                attempt = attempt or Attempt(by_ordinal.pop(min(by_ordinal)), self._next_ordinal(), now())
+                error = f"took longer than --timeout {request.timeout_s:g} s"
+                self._store_row(launch, replicate, attempt, {"status": "timeout", "error": error})
+            except KeyboardInterrupt:
+                worker.kill()
+                outcome = worker.wait()
+                if attempt is not None:
+                    self._store_row(launch, replicate, attempt, {"status": "interrupted", "error": "interrupted by Ctrl-C"})
+                raise
+            finally:
+                if worker.ended:
+                    self._store.finish_launch(launch, worker.wait().text)
+        return list(by_ordinal.values())
+
+    def _handle(
+        self,
+        event: Mapping[str, Any],
+        worker: WorkerProcess,
+        launch: int,
+        replicate: int,
+        waiting: dict[int, Planned],
+        attempt: Attempt | None,
+    ) -> Attempt | None:
+        """Deal with one event; returns the point that is in flight afterwards."""
+        kind = event["event"]
+        if kind == "started":
+            ordinal = int(event["ordinal"])
+            attempt = Attempt(waiting.pop(ordinal), ordinal, now())
+            self._listen(Update(attempt.planned, replicate, "build"))
+        elif kind == "progress" and attempt is not None:
+            attempt = replace(attempt, phase=event["phase"])
+            self._listen(Update(attempt.planned, replicate, event["phase"], event["n"], event["last_ns"]))
+        elif kind in ("measured", "failed") and attempt is not None:
+            fields = {**event, **event["found"]}
+            if kind == "measured":
+                fields["status"] = "ok"
+            self._store_row(launch, replicate, attempt, fields)
+            attempt = None
+        if kind != "done":
+            worker.answer()
+        return attempt
+
+    def _store_row(self, launch: int | None, replicate: int, attempt: Attempt, fields: Mapping[str, Any]) -> None:
+        row = make_row(attempt, replicate, fields, self._plan)
+        self._store.add_measurement(self._run, launch, row)
+        if row.status == "oom":
+            self._oom[replicate, memory_series(attempt.planned.point)] = attempt.planned.point.batch
+        self._listen(Update(attempt.planned, replicate, "done", row=row))
+
+    def _next_ordinal(self) -> int:
+        self._ordinal += 1
+        return self._ordinal - 1
+
+
+def died(outcome: Exit) -> dict[str, Any]:
+    """Fields of a row for a worker that ended without a word."""
+    last = next((line.strip() for line in reversed(outcome.log.splitlines()) if line.strip()), "")
+    if outcome.oom_killed:
+        return {"status": "oom", "error": "the kernel killed the worker: host memory ran out"}
+    said = f"; its last words: {last[:300]}" if last else ""
+    how = f"exited with status {outcome.text}" if outcome.text.isdigit() else f"was ended by {outcome.text}"
+    return {"status": "crashed", "error": f"the worker {how}{said}"}
+
+
+def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: Plan) -> MeasurementRow:
+    """A row of the store from a worker's fields."""
+    point, request = attempt.planned.point, plan.request
+    host, device = (samples(fields.get(name)) for name in ("host_ns", "device_ns"))
+    parity = fields.get("parity")
+    host_summary = summarise(host) if host is not None else None
+    flags = set(fields.get("flags", ()))
+    if host_summary is not None and host_summary.steady is False:
+        flags.add("unsteady")
+    same = (
+        "throughput_seq_s", "throughput_batches", "throughput_window_s", "throughput_isolated", "settled", "timed_out", "warmup_n",
+        "warmup_s", "export_s", "compile_s", "load_s", "build_s", "first_run_s", "artefact_bytes", "cache_hit", "peak_device_bytes",
+        "peak_allocator_bytes", "peak_host_bytes",
+    )  # fmt: skip
+    rate = fields.get("throughput_seq_s")
+    return MeasurementRow(
+        point_key=point.key,
+        replicate=replicate,
+        ordinal=attempt.ordinal,
+        status=fields["status"],
+        started=attempt.started,
+        phase=None if fields["status"] == "ok" else fields.get("phase", attempt.phase),
+        error=fields.get("error"),
+        host=host_summary,
+        device=summarise(device) if device is not None else None,
+        tokens_s=rate * point.seq if rate is not None else None,
+        padding_fraction=0.0 if host is not None else None,
+        parity=Parity(**parity) if parity else None,
+        flags=tuple(sorted(flags)),
+        facts=fields.get("facts", {}),
+        settings={**request.protocol.settings(), "threads": request.threads, "timeout_s": request.timeout_s},
+        host_samples=host,
+        device_samples=device,
+        **{name: fields.get(name) for name in same},
+    )
+
+
+def samples(values: list[int] | None) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    """Nanoseconds as an array; None where there are none."""
+    return np.array(values, dtype=np.int64) if values else None
+
+
+def memory_series(point: Point) -> str:
+    """A key that two points share that differ in their batch only."""
+    return replace(point, batch=1).key
+
+
+def point_row(point: Point) -> PointRow:
+    """The store's row of a point."""
+    names = ("model", "weights", "head", "backend", "variant", "device", "dtype", "batch", "seq", "workload", "protocol")
+    return PointRow(
+        key=point.key,
+        overrides=dict(point.overrides),
+        options=dict(point.options),
+        **{name: getattr(point, name) for name in names},
+    )
+
+
+def now() -> datetime:
+    """The time of day, in UTC."""
+    return datetime.now(UTC)

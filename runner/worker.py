@@ -1,0 +1,350 @@
+"""The worker: a fresh process that measures the points of one assignment and reports each as it happens.
+
+Started by `runner.launcher` as `python -m benchrun.runner.worker FD`: the assignment comes as the first line of standard input,
+events go to the file descriptor FD. After each event that the parent has work with, the worker waits for a line on standard
+input, so that the parent's work (a database row, a progress line) never runs beside a timed call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from benchrun.backends.contract import (
+    Backend,
+    BackendError,
+    BuildFailed,
+    BuildPhase,
+    Inputs,
+    OutOfMemory,
+    Point,
+    Session,
+    Unsupported,
+    WrongVariant,
+)
+from benchrun.backends.registry import load_backend
+from benchrun.runner import memory
+from benchrun.runner.clocks import DeviceClock, open_device_clock
+from benchrun.runner.messages import Assignment, Task, decode_assignment
+
+if TYPE_CHECKING:
+    from benchrun.backends.cache import ArtefactCache
+    from benchrun.backends.contract import FloatArray
+    from benchrun.backends.models import Model
+    from benchrun.backends.reference import Reference
+    from benchrun.results.rows import Parity
+
+VERIFIED_TOKENS = 65_536  # the answer is compared for as many whole sequences as fit: a reference for more would take minutes
+PARENT_DIED = 1  # prctl's PR_SET_PDEATHSIG
+EXIT_ORPHANED = 3
+
+
+class Channel:
+    """Events to the parent, and its answers."""
+
+    def __init__(self, events: TextIO, answers: TextIO) -> None:
+        self._events = events
+        self._answers = answers
+
+    def send(self, event: str, **fields: Any) -> None:
+        """Report and go on."""
+        try:
+            self._events.write(json.dumps({"event": event, **fields}) + "\n")
+            self._events.flush()
+        except BrokenPipeError:
+            os._exit(EXIT_ORPHANED)
+
+    def ask(self, event: str, **fields: Any) -> None:
+        """Report and wait until the parent has dealt with it."""
+        self.send(event, **fields)
+        if not self._answers.readline():
+            os._exit(EXIT_ORPHANED)
+
+
+class Progress:
+    """Tells the parent how far a point is, at most every `interval_s` seconds and only between samples."""
+
+    def __init__(self, channel: Channel, ordinal: int, interval_s: float) -> None:
+        self._channel = channel
+        self._ordinal = ordinal
+        self._interval_s = interval_s
+        self._last = time.monotonic()
+        self.phase = "build"
+
+    def enter(self, phase: str) -> None:
+        """A new phase begins."""
+        self.phase = phase
+        self._channel.ask("progress", ordinal=self._ordinal, phase=phase, n=0, last_ns=0)
+
+    def tick(self, n: int, last_ns: int) -> None:
+        """After each sample."""
+        if self._interval_s and time.monotonic() - self._last >= self._interval_s:
+            self._channel.ask("progress", ordinal=self._ordinal, phase=self.phase, n=n, last_ns=last_ns)
+            self._last = time.monotonic()
+
+
+class WorkerBuild:
+    """The runner's stopwatch for the phases of a build, and the artefact cache."""
+
+    def __init__(self, cache: ArtefactCache, points: Sequence[Point]) -> None:
+        self._cache = cache
+        self._points = tuple(points)
+        self.seconds: dict[str, float] = {}
+        self.artefact_bytes: int | None = None
+        self.cache_hit: bool | None = None
+
+    @property
+    def cache(self) -> ArtefactCache:
+        return self._cache
+
+    @contextmanager
+    def phase(self, name: BuildPhase) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def artefact(self, n_bytes: int, *, hit: bool) -> None:
+        self.artefact_bytes = (self.artefact_bytes or 0) + n_bytes
+        self.cache_hit = hit and self.cache_hit is not False
+
+    def sweep(self) -> Sequence[Point]:
+        return self._points
+
+
+class Answers:
+    """Reference answers, computed once per (batch, seq) of this worker."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._kept: tuple[object, Mapping[str, FloatArray], Mapping[str, FloatArray] | None] | None = None
+
+    def expected(self, inputs: Inputs, dtype: str) -> tuple[Mapping[str, FloatArray], Mapping[str, FloatArray] | None]:
+        """fp32 outputs for `inputs`, and those on weights rounded to `dtype` where that tells precisions apart."""
+        from benchrun.runner.parity import LOW_PRECISION
+
+        key = (next(iter(inputs.arrays.values())).shape, inputs.index, dtype)
+        if self._kept is None or self._kept[0] != key:
+            exact = self._reference.exact(inputs)
+            rounded = self._reference.rounded(inputs, dtype) if dtype in LOW_PRECISION else None
+            self._reference.release()
+            self._kept = (key, exact, rounded)
+        return self._kept[1], self._kept[2]
+
+
+class Worker:
+    """Measures the tasks of one assignment, one after the other."""
+
+    def __init__(self, assignment: Assignment, channel: Channel) -> None:
+        from benchrun.backends.cache import default_cache
+
+        self._assignment = assignment
+        self._channel = channel
+        self._points = tuple(task.point for task in assignment.tasks)
+        first = self._points[0]
+        self._backend: Backend = load_backend(first.backend)()
+        self._cache = default_cache()
+        self._clock: DeviceClock | None = None
+        self._model: Model | None = None
+        self._answers: Answers | None = None
+
+    def run(self) -> None:
+        """Measure all; return early after a failure that may have left the engine in a bad state: the parent starts afresh."""
+        for task in self._assignment.tasks:
+            self._channel.ask("started", ordinal=task.ordinal)
+            progress = Progress(self._channel, task.ordinal, self._assignment.progress_s)
+            found: dict[str, Any] = {}
+            try:
+                self._measure(task, progress, found)
+            except Exception as error:  # an engine may raise anything: that is a result
+                status = classify(error, progress.phase)
+                self._channel.ask(
+                    "failed",
+                    ordinal=task.ordinal,
+                    status=status,
+                    phase=progress.phase,
+                    error=one_line(error),
+                    trace=traceback.format_exc(),
+                    peak_host_bytes=memory.peak_bytes(),
+                    peak_device_bytes=self._device_peak(),
+                    found=found,
+                )
+                if status not in ("unsupported", "invalid"):
+                    return
+
+    def _measure(self, task: Task, progress: Progress, found: dict[str, Any]) -> None:
+        """Fill `found` with what is learnt on the way, so that a late failure keeps it, and report it."""
+        from benchrun.runner import loops
+        from benchrun.runner.inputs import make_inputs
+
+        point, protocol = task.point, self._assignment.protocol
+        memory.reset_peak()
+        progress.enter("build")
+        model, answers = self._load()
+        inputs = make_inputs(model.spec.shape, point.head, point.batch, point.seq, protocol.input_seed)
+        probe = first_rows(inputs[0], VERIFIED_TOKENS)
+        exact, rounded = answers.expected(probe, point.dtype)
+        self._backend.reset_peak()
+        build = WorkerBuild(self._cache, self._points)
+        session: Session | None = None
+        try:
+            started = time.perf_counter()
+            session = self._backend.prepare(model, point, build)
+            found["build_s"] = time.perf_counter() - started
+            found |= {f"{phase}_s": seconds for phase, seconds in build.seconds.items()}
+            found |= {"artefact_bytes": build.artefact_bytes, "cache_hit": build.cache_hit}
+            if self._clock is None:
+                self._clock = open_device_clock(point.device)
+            free_before = self._clock.memory()[0] if self._clock else None
+
+            progress.enter("verify")
+            for each in reversed(inputs):  # set 0 last: it is the one that is verified
+                session.bind(each)
+            started = time.perf_counter()
+            session.enqueue()
+            session.synchronize()
+            found["first_run_s"] = time.perf_counter() - started
+            parity, problem = self._verify(session, point, exact, rounded, len(probe.lengths))
+            found["parity"] = parity
+
+            timer = loops.Timer(session, inputs, self._clock)
+            progress.enter("warmup")
+            warmup = loops.warm_up(timer, protocol, point.device_kind, progress.tick)
+            found |= {"warmup_n": warmup.n, "warmup_s": warmup.seconds, "settled": warmup.settled}
+
+            progress.enter("measure")
+            resident = memory.resident_bytes()
+            latency = loops.measure_latency(timer, protocol, progress.tick)
+            leaking = memory.leaks(resident, memory.resident_bytes(), int(latency.host.size))
+            if self._clock and free_before is not None:
+                found["device_growth_bytes"] = free_before - self._clock.memory()[0]
+            found["host_ns"] = latency.host.tolist()
+            found["device_ns"] = latency.device.tolist() if latency.device is not None else None
+            found["timed_out"] = latency.timed_out
+            throughput = loops.measure_throughput(timer, latency, session.stream is not None)
+            found |= {
+                "throughput_seq_s": throughput.sequences_per_second(point.batch),
+                "throughput_batches": throughput.batches,
+                "throughput_window_s": throughput.seconds,
+                "throughput_isolated": throughput.isolated,
+                "peak_host_bytes": memory.peak_bytes(),
+                "peak_device_bytes": self._device_peak(),
+                "peak_allocator_bytes": self._backend.peak_device_bytes(),
+                "flags": ["leaks_memory"] if leaking else [],
+            }
+            progress.phase = "verify"
+            facts = dict(session.facts()) | {f"model_{name}": value for name, value in model.facts.items()}
+            facts["parity_sequences"] = len(probe.lengths)
+            found["facts"] = facts
+            self._judge(point, parity, problem, facts)
+            self._channel.ask("measured", ordinal=task.ordinal, found=found)
+        finally:
+            if session is not None:
+                session.close()
+
+    def _load(self) -> tuple[Model, Answers]:
+        """The model and its reference: loaded once, shared by all points of this worker."""
+        from benchrun.backends.models import load_model
+        from benchrun.backends.reference import Reference, reference_device
+
+        if self._model is None or self._answers is None:
+            self._model = load_model(self._assignment.spec, self._assignment.max_seq)
+            self._answers = Answers(Reference(self._model, reference_device(self._points[0])))
+        return self._model, self._answers
+
+    def _verify(
+        self,
+        session: Session,
+        point: Point,
+        exact: Mapping[str, FloatArray],
+        rounded: Mapping[str, FloatArray] | None,
+        rows: int,
+    ) -> tuple[dict[str, Any], float | None]:
+        """One inference into poisoned buffers, compared with the reference: parity as a dict, distance to the rounded reference."""
+        from dataclasses import asdict
+
+        from benchrun.runner.parity import compare, relative_distance
+
+        session.poison()
+        session.enqueue()
+        session.synchronize()
+        answer = {name: array[:rows] for name, array in session.outputs().items()}
+        parity: Parity = compare(answer, exact, point.dtype)
+        distance = relative_distance(answer, rounded) if rounded is not None and parity.nan_share == 0 and parity.ok else None
+        return asdict(parity), distance
+
+    def _judge(self, point: Point, parity: Mapping[str, Any], distance: float | None, facts: Mapping[str, Any]) -> None:
+        """Raises WrongVariant where the answer or the precision is not what was asked for."""
+        from benchrun.runner.parity import precision_problem
+
+        if not parity["ok"]:
+            raise WrongVariant(f"wrong answer: {parity['reason']}")
+        if problem := precision_problem(point.dtype, distance, facts):
+            raise WrongVariant(problem)
+
+    def _device_peak(self) -> int | None:
+        """Bytes of the device in use now, all processes together; None on a CPU."""
+        if self._clock is None:
+            return None
+        try:
+            free, total = self._clock.memory()
+        except RuntimeError:  # after a device fault the driver answers nothing any more
+            return None
+        return total - free
+
+
+def first_rows(inputs: Inputs, tokens: int) -> Inputs:
+    """The first sequences of a set, as many as hold at most `tokens` tokens, at least one."""
+    seq = next(iter(inputs.arrays.values())).shape[1]
+    rows = max(1, tokens // seq)
+    return Inputs(inputs.index, {name: array[:rows] for name, array in inputs.arrays.items()}, inputs.lengths[:rows])
+
+
+def classify(error: BaseException, phase: str) -> str:
+    """The status that an exception means."""
+    statuses: tuple[tuple[type[BaseException], str], ...] = (
+        (Unsupported, "unsupported"),
+        (BuildFailed, "build_failed"),
+        (OutOfMemory, "oom"),
+        (MemoryError, "oom"),
+        (WrongVariant, "invalid"),
+    )
+    for kind, status in statuses:
+        if isinstance(error, kind):
+            return status
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+        return "oom"
+    return "build_failed" if phase == "build" else "error"
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception in one line of at most 500 characters; its type where it is not one of ours."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, BackendError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= 500 else text[:497] + "..."
+
+
+def main() -> None:
+    """Read the assignment, measure, report."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DIED, signal.SIGKILL)  # a parent killed by -9 must not leave a worker behind
+    events = os.fdopen(int(sys.argv[1]), "w")
+    os.dup2(2, 1)  # what engines print belongs into the log, not on a command's standard output
+    channel = Channel(events, sys.stdin)
+    assignment = decode_assignment(sys.stdin.readline())
+    Worker(assignment, channel).run()
+    channel.send("done")
+
+
+if __name__ == "__main__":
+    main()
