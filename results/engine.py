@@ -109,8 +109,7 @@ def _open_file(target: Target, path: Path, *, read_only: bool) -> Engine:
         with engine.connect() as connection:
             _revision(connection, target)  # before anything is changed: is it ours at all?
         _use_wal(path)
-        with writer(engine).connect() as connection:
-            connection.begin().rollback()  # takes the write lock: a file that cannot be written shows here
+        _probe_writing(engine)
         return _checked(engine, target, read_only=False)
 
 
@@ -128,25 +127,31 @@ def _refuse_odd_files(path: Path) -> None:
         raise StoreError(f"{path} is not a SQLite database; give another file (it was left as it is)")
 
 
-def _connect(path: Path, mode: str, foreign_keys: bool) -> sqlite3.Connection:
+def _probe_writing(engine: Engine) -> None:
+    """Write a header field as it is and roll back: on a read-only file SQLite would only complain at the first real write."""
+    with writer(engine).connect() as connection, connection.begin() as transaction:
+        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA user_version = {int(version)}")
+        transaction.rollback()
+
+
+def _connect(path: Path, mode: str, foreign_keys: bool, query_only: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}", uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
     )
     # FULL: a sample set is dear and a commit rare, so not even a power cut may take back a finished point.
-    for pragma in (
-        f"foreign_keys={int(foreign_keys)}",
-        "synchronous=FULL",
-        "trusted_schema=OFF",
-        f"query_only={int(mode == 'ro')}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    pragmas = {"synchronous": "FULL", "trusted_schema": "OFF", "foreign_keys": int(foreign_keys), "query_only": int(query_only)}
+    for name, value in pragmas.items():
+        connection.execute(f"PRAGMA {name}={value}")
     return connection
 
 
-def _sqlite_engine(path: Path, mode: str, *, foreign_keys: bool = True, pool: type[Pool] = QueuePool) -> Engine:
+def _sqlite_engine(
+    path: Path, mode: str, *, foreign_keys: bool = True, query_only: bool = False, pool: type[Pool] = QueuePool
+) -> Engine:
     engine = create_engine(
         "sqlite+pysqlite://",
-        creator=partial(_connect, path, mode, foreign_keys),
+        creator=partial(_connect, path, mode, foreign_keys, query_only),
         poolclass=pool,
         json_serializer=_dump_json,
         hide_parameters=True,
@@ -163,7 +168,7 @@ def _begin(connection: Connection) -> None:
 def _use_wal(path: Path) -> None:
     """Switch to write-ahead logging, once in a file's life: readers and a writer do not wait for each other."""
     deadline = time.monotonic() + BUSY_S
-    with closing(_connect(path, "rwc", True)) as connection:
+    with closing(_connect(path, "rwc", True, False)) as connection:
         while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
@@ -175,8 +180,14 @@ def _use_wal(path: Path) -> None:
 
 
 def _readable(path: Path) -> Engine:
-    """An engine that cannot write. In a folder where SQLite may not even put its lock files: on a copy in the temporary folder."""
-    with _dispose_on_error(_sqlite_engine(path, "ro")) as engine:
+    """An engine that refuses to write. In a folder where SQLite may not even put its lock files: on a copy in the temporary folder.
+
+    Mode `ro` would leave those lock files behind, mode `rw` removes them when it closes; but `rw` would also merge the log that a
+    killed writer left behind, so that where there is one, it is `ro`.
+    """
+    log = _beside(path, "-wal")
+    mode = "ro" if log.exists() and log.stat().st_size > 0 else "rw"
+    with _dispose_on_error(_sqlite_engine(path, mode, query_only=True)) as engine:
         try:
             with engine.connect() as connection:
                 connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
@@ -184,31 +195,33 @@ def _readable(path: Path) -> Engine:
         except DBAPIError as error:
             if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or not os.access(path, os.R_OK):
                 raise
+    engine.dispose()
     folder = Path(tempfile.mkdtemp(prefix="benchrun-"))
     copy = folder / path.name
-    engine = _sqlite_engine(copy, "ro")
+    engine = _sqlite_engine(copy, "rw", query_only=True)
     weakref.finalize(engine, shutil.rmtree, folder, True)
     _copy_database(path, copy)
     return engine
 
 
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
 def _copy_database(path: Path, copy: Path, attempts: int = 5) -> None:
-    """Copy a database with its log; again where it changed meanwhile."""
+    """Copy a database with its logs; again where it changed meanwhile."""
 
-    def state() -> list[tuple[int, int]]:
-        return [(found.stat().st_mtime_ns, found.stat().st_size) for found in (path, log) if found.exists()]
+    def state() -> list[tuple[str, int, int]]:
+        found = [each for each in ("", "-wal", "-journal") if _beside(path, each).exists()]
+        return [(each, (told := _beside(path, each).stat()).st_mtime_ns, told.st_size) for each in found]
 
-    log = path.with_name(f"{path.name}-wal")
     for _ in range(attempts):
         before = state()
-        shutil.copyfile(path, copy)
-        if log.exists():
-            shutil.copyfile(log, copy.with_name(f"{copy.name}-wal"))
+        for suffix, _, _ in before:
+            shutil.copyfile(_beside(path, suffix), _beside(copy, suffix))
         if state() == before:
             return
-    raise StoreError(
-        f"{path} lies in a folder that cannot be written, and changes too fast to be copied; try again later"
-    )
+    raise StoreError(f"{path} lies in a folder that cannot be written, and changes too fast to be copied; try again later")
 
 
 def _backup(path: Path, revision: str) -> Path:
@@ -217,7 +230,7 @@ def _backup(path: Path, revision: str) -> Path:
     backup = path.with_name(f"{path.name}.{revision}-{moment}.backup")
     partial_copy = backup.with_name(f"{backup.name}.part")
     try:
-        with closing(_connect(path, "ro", True)) as source, closing(sqlite3.connect(partial_copy)) as copy:
+        with closing(_connect(path, "ro", True, True)) as source, closing(sqlite3.connect(partial_copy)) as copy:
             source.backup(copy)
             if copy.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise StoreError(f"{path} is damaged, so it was not migrated and is left as it is")

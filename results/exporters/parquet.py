@@ -1,0 +1,47 @@
+"""Parquet: the flat table with typed columns, samples as lists of nanoseconds, nested values as JSON text."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from benchrun.results.errors import ExportError
+from benchrun.results.exporters.columns import COLUMNS, Column, flat_rows
+from benchrun.results.records import RunRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def export_parquet(record: RunRecord) -> bytes:
+    """The flat table of a run. `ExportError` without pyarrow."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ExportError("Parquet needs pyarrow: pip install 'benchrun-inference[parquet]'") from None
+    rows = list(flat_rows(record))
+    arrays = [pa.array([_cell(column, row[column.name]) for row in rows], type=_type(pa, column)) for column in COLUMNS]
+    table = pa.table(arrays, names=[column.name for column in COLUMNS])
+    written = io.BytesIO()
+    pq.write_table(table, written, compression="zstd")
+    return written.getvalue()
+
+
+def _type(pa: Any, column: Column) -> pa.DataType:
+    return {
+        "text": pa.string(),
+        "json": pa.string(),
+        "integer": pa.int64(),
+        "figure": pa.float64(),
+        "truth": pa.bool_(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "samples": pa.list_(pa.int64()),
+    }[column.kind]
+
+
+def _cell(column: Column, value: Any) -> Any:
+    if column.kind == "json" and value is not None:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return value
