@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from benchrun.results.errors import NoDatabase, StoreError
@@ -199,7 +199,8 @@ def _readable(path: Path) -> Engine:
     folder = Path(tempfile.mkdtemp(prefix="benchrun-"))
     copy = folder / path.name
     engine = _sqlite_engine(copy, "rw", query_only=True)
-    weakref.finalize(engine, shutil.rmtree, folder, True)
+    remove = weakref.finalize(engine, shutil.rmtree, folder, True)
+    event.listen(engine, "engine_disposed", lambda _: remove())
     _copy_database(path, copy)
     return engine
 
@@ -368,6 +369,8 @@ def explaining(target: Target) -> Iterator[None]:
         yield
     except (DBAPIError, sqlite3.Error) as error:
         raise StoreError(explain(error, target)) from error
+    except StatementError as error:  # a value that no column takes: a mistake of the caller, shown as it is
+        raise error.orig if error.orig is not None else error from None
     except OSError as error:
         raise StoreError(f"{error.filename or target.shown}: {error.strerror or error}") from error
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FORMATS = ("markdown", "csv", "json", "parquet")
 
 
-def export_run(record: RunRecord, format: str, *, db: str = "") -> str | bytes:
+def export_run(record: RunRecord, format: str, db: str = "") -> str | bytes:
     """A run in one of `FORMATS`: text, or bytes for Parquet. `db` is what the JSON document says of its database.
 
     Parquet and CSV have one row per measurement; read the run with `samples=True` to have its samples in the Parquet file.
