@@ -167,7 +167,9 @@ def resolve_spec(
     source = find_source(model)
     family = source.config.get("model_type")
     if family not in FAMILIES:
-        raise ModelError(f"model {model!r} is of type {family!r}; benchrun measures encoders of type {', '.join(FAMILIES)}")
+        raise ModelError(
+            f"model {model!r} is of type {family!r}; benchrun measures encoders of type {', '.join(FAMILIES)}"
+        )
     weights_path = source.weights_path
     if weights is not None and weights != "random":
         weights_path = find_weights(weights)
@@ -203,7 +205,9 @@ def check_shape(spec: ModelSpec) -> None:
     for name, value in spec.overrides:
         if name not in known:
             raise ModelError(f"cannot override {name!r}: choose from {', '.join(sorted(known))}")
-        if isinstance(DEFAULTS.get(name), int) and (not isinstance(value, int) or value < (0 if name == "pad_token_id" else 1)):
+        if isinstance(DEFAULTS.get(name), int) and (
+            not isinstance(value, int) or value < (0 if name == "pad_token_id" else 1)
+        ):
             raise ModelError(f"--override {name} takes a positive whole number, not {value!r}")
     try:
         shape = spec.shape
@@ -224,14 +228,18 @@ def find_source(model: str) -> Source:
         return _folder(path, model)
     if path.is_file():
         if path.suffix != ".json":
-            raise ModelError(f"{model} is a file but not a config.json: pass a folder, a config.json, or one of {_names()}")
+            raise ModelError(
+                f"{model} is a file but not a config.json: pass a folder, a config.json, or one of {_names()}"
+            )
         config = _read_config(path)
         return Source(_local_name(path.parent.name or "config", config), config)
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         folder = _download(model)
         found = _folder(folder, model)
         return Source(model, found.config, found.weights_path, found.pickles)
-    raise ModelError(f"unknown model {model!r}: choose {_names()}, a folder with a config.json, or a hub id like org/name")
+    raise ModelError(
+        f"unknown model {model!r}: choose {_names()}, a folder with a config.json, or a hub id like org/name"
+    )
 
 
 def find_weights(text: str) -> Path:
@@ -239,7 +247,9 @@ def find_weights(text: str) -> Path:
     path = Path(text).expanduser()
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise ModelError(f"{text} is not a safetensors file: only safetensors are read, since pickles run code when opened")
+            raise ModelError(
+                f"{text} is not a safetensors file: only safetensors are read, since pickles run code when opened"
+            )
         return path.resolve()
     if not path.is_dir():
         if text.count("/") == 1 and not text.startswith((".", "/", "~")):
@@ -247,7 +257,9 @@ def find_weights(text: str) -> Path:
         else:
             raise ModelError(f"no weights at {text!r}: pass a folder or file of safetensors, or a hub id like org/name")
     if not list(path.glob("*.safetensors")):
-        raise ModelError(f"{text} has no safetensors file: only safetensors are read, since pickles run code when opened")
+        raise ModelError(
+            f"{text} has no safetensors file: only safetensors are read, since pickles run code when opened"
+        )
     return path.resolve()
 
 
@@ -295,10 +307,19 @@ def _download(hub_id: str) -> Path:
     try:
         folder = snapshot_download(
             hub_id,
-            allow_patterns=["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt"],
+            allow_patterns=[
+                "config.json",
+                "*.safetensors",
+                "*.safetensors.index.json",
+                "tokenizer*",
+                "vocab*",
+                "merges.txt",
+            ],
         )
     except RepositoryNotFoundError:
-        raise ModelError(f"the hub has no public model {hub_id!r}: check the name, or log in if it is private") from None
+        raise ModelError(
+            f"the hub has no public model {hub_id!r}: check the name, or log in if it is private"
+        ) from None
     except HFValidationError:
         raise ModelError(f"{hub_id!r} is no hub id: it looks like org/name") from None
     except Exception as error:  # the hub client raises a family of network errors that changes between versions

@@ -95,7 +95,12 @@ def load_model(spec: ModelSpec, max_seq: int) -> Model:
     logging.disable_progress_bar()
     settings = dict(spec.config) | dict(spec.overrides)
     settings["attn_implementation"] = "sdpa"
-    for stale in ("torch_dtype", "dtype", "auto_map", "_name_or_path"):  # weights are made fp32; remote code is never used
+    for stale in (
+        "torch_dtype",
+        "dtype",
+        "auto_map",
+        "_name_or_path",
+    ):  # weights are made fp32; remote code is never used
         settings.pop(stale, None)
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     if spec.weights_path is None:
@@ -123,7 +128,9 @@ def load_model(spec: ModelSpec, max_seq: int) -> Model:
 def _automatic(head: str) -> Any:
     from transformers import AutoModel, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
-    return {"qa": AutoModelForQuestionAnswering, "classification": AutoModelForSequenceClassification}.get(head, AutoModel)
+    return {"qa": AutoModelForQuestionAnswering, "classification": AutoModelForSequenceClassification}.get(
+        head, AutoModel
+    )
 
 
 def _head_options(head: str) -> dict[str, Any]:
@@ -158,9 +165,13 @@ def _load_checkpoint(spec: ModelSpec, config: PretrainedConfig) -> tuple[Any, se
             raise ModelError(f"the weights of {spec.name} cannot be read: {error}") from error
     wrong = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"])
     if wrong:
-        raise ModelError(f"{len(wrong)} tensors of the weights have other shapes than {spec.name} wants, e.g. {wrong[0]}")
+        raise ModelError(
+            f"{len(wrong)} tensors of the weights have other shapes than {spec.name} wants, e.g. {wrong[0]}"
+        )
     missing = set(info["missing_keys"])
-    body = sorted(name for name in missing if not name.startswith(("qa_outputs", "classifier", "pooler", "bert.pooler")))
+    body = sorted(
+        name for name in missing if not name.startswith(("qa_outputs", "classifier", "pooler", "bert.pooler"))
+    )
     if body:
         raise ModelError(f"the weights lack {len(body)} tensors that {spec.name} needs, e.g. {body[0]}")
     return inner, missing

@@ -12,7 +12,9 @@ from benchrun.backends.models import Encoder, Model, copy_module
 if TYPE_CHECKING:
     from benchrun.backends.contract import FloatArray, Inputs, Point
 
-CHUNK_TOKENS = 16384  # rows are independent: long batches go through in pieces, so that the reference never runs out of memory
+CHUNK_TOKENS = (
+    16384  # rows are independent: long batches go through in pieces, so that the reference never runs out of memory
+)
 TF32_DROPPED_BITS = 13  # fp32 has 23 mantissa bits, tf32 10
 ROUNDED = ("tf32", "fp16", "bf16")
 
@@ -59,7 +61,8 @@ class Reference:
                 part = [tensor[start : start + rows].to(self._device) for tensor in tensors]
                 pieces.append(tuple(output.float().cpu() for output in module(*part)))
         return {
-            name: torch.cat([piece[index] for piece in pieces]).numpy() for index, name in enumerate(module.output_names)
+            name: torch.cat([piece[index] for piece in pieces]).numpy()
+            for index, name in enumerate(module.output_names)
         }
 
 

@@ -20,7 +20,9 @@ def load_backend(name: str) -> type[Backend]:
     """The backend class of that name. Its module must not import its engine when it is imported."""
     entries = backend_entries()
     if name not in entries:
-        raise UnknownBackend(f"unknown backend {name!r}: choose from {', '.join(entries)} ('benchrun backends' tells more)")
+        raise UnknownBackend(
+            f"unknown backend {name!r}: choose from {', '.join(entries)} ('benchrun backends' tells more)"
+        )
     try:
         found = entries[name].load()
     except Exception as error:  # somebody else's code: anything can happen

@@ -148,7 +148,9 @@ def torch_device(point: Point) -> Any:
         )
     found = "rocm" if torch.version.hip else "cuda"
     if found != point.device_kind:
-        raise Unsupported(f"this PyTorch is built for {found}, so device {point.device} is out of its reach: use --device {found}:{index}")
+        raise Unsupported(
+            f"this PyTorch is built for {found}, so device {point.device} is out of its reach: use --device {found}:{index}"
+        )
     if int(index or 0) >= torch.cuda.device_count():
         raise Unsupported(f"there is no device {point.device}: PyTorch sees {torch.cuda.device_count()}")
     device = torch.device("cuda", int(index or 0))

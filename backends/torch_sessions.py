@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from benchrun.backends.contract import FloatArray, Inputs
     from benchrun.backends.models import Encoder
 
-CAPTURE_WARMUPS = 3  # libraries choose kernels and allocate workspaces on their first calls, which a graph must not record
+CAPTURE_WARMUPS = (
+    3  # libraries choose kernels and allocate workspaces on their first calls, which a graph must not record
+)
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 CLASS_OF = {
     **dict.fromkeys(("addmm", "mm", "bmm", "linear", "matmul", "baddbmm"), "matmul"),
@@ -66,7 +68,8 @@ class EagerSession(Session):
 
     def outputs(self) -> Mapping[str, FloatArray]:
         return {
-            name: tensor.float().cpu().numpy() for name, tensor in zip(self._module.output_names, self._out, strict=True)
+            name: tensor.float().cpu().numpy()
+            for name, tensor in zip(self._module.output_names, self._out, strict=True)
         }
 
     def facts(self) -> Mapping[str, Any]:
@@ -131,8 +134,9 @@ class StaticSession(EagerSession):
                 buffer.copy_(tensor)
 
     def poison(self) -> None:
-        for tensor in self._out:
-            tensor.fill_(torch.nan)
+        with torch.inference_mode():  # its outputs are inference tensors, which may be written to in here only
+            for tensor in self._out:
+                tensor.fill_(torch.nan)
 
     def facts(self) -> Mapping[str, Any]:
         return {**super().facts(), "attention_mask": "left out: full lengths" if self._full else "applied"}
@@ -141,7 +145,9 @@ class StaticSession(EagerSession):
         shape = (self._point.batch, self._point.seq)
         if name == "hidden_states":
             weights = next(self._module.parameters())
-            return torch.zeros((*shape, self._module.inner.config.hidden_size), dtype=weights.dtype, device=self._device)
+            return torch.zeros(
+                (*shape, self._module.inner.config.hidden_size), dtype=weights.dtype, device=self._device
+            )
         if name == "attention_mask":
             return None if self._full else torch.ones(shape, dtype=torch.long, device=self._device)
         return torch.zeros(shape, dtype=torch.long, device=self._device)

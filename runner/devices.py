@@ -37,7 +37,10 @@ def rocm_count(topology: Path = Path("/sys/class/kfd/kfd/topology/nodes")) -> in
             properties = (node / "properties").read_text()
         except OSError:
             continue  # a node that this container may not see
-        gpus += any(line.split() == ["simd_count", "0"] for line in properties.splitlines()) is False and "simd_count" in properties
+        gpus += (
+            any(line.split() == ["simd_count", "0"] for line in properties.splitlines()) is False
+            and "simd_count" in properties
+        )
     return gpus
 
 

@@ -19,7 +19,10 @@ def make_inputs(shape: ModelShape, head: str, batch: int, seq: int, seed: int) -
     Ids are uniform over the vocabulary without the padding and special ids; sequences open and close with the model's special ids
     where it has them and there is room. Head `layers` gets standard normal hidden states instead.
     """
-    return [_make_set(shape, head, batch, seq, np.random.default_rng((seed, batch, seq, index)), index) for index in range(INPUT_SETS)]
+    return [
+        _make_set(shape, head, batch, seq, np.random.default_rng((seed, batch, seq, index)), index)
+        for index in range(INPUT_SETS)
+    ]
 
 
 def _make_set(shape: ModelShape, head: str, batch: int, seq: int, random: np.random.Generator, index: int) -> Inputs:

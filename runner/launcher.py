@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -18,7 +19,8 @@ from typing import IO, Any
 
 from benchrun.runner.messages import Assignment, encode_assignment
 
-STARTUP_S = 120.0  # for the interpreter to start and report its first point
+STARTUP_S = 120.0  # for the runner's own part, which --timeout does not count: interpreter, model, inputs, reference
+EXIT_S = 20.0  # for a worker to end after its last word
 LOG_TAIL = 4000  # characters of a worker's own output that an error message may quote from
 CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
 # One thread-count variable per library that reads its own when it is loaded.
@@ -75,11 +77,12 @@ class WorkerProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is over."""
-        return self._process.poll() is not None
+        """Whether `wait` has seen the end of the process."""
+        return self._process.returncode is not None
 
     def events(self, timeout_s: float) -> Iterator[Mapping[str, Any]]:
-        """Events until the worker ends. Raises WorkerTimeout when a point takes longer than `timeout_s` seconds."""
+        """Events until the worker is done or ends. Raises WorkerTimeout when an engine takes longer than `timeout_s` seconds for a
+        point, from the start of its build on."""
         deadline = time.monotonic() + STARTUP_S + timeout_s
         while True:
             line = self._read_line(deadline)
@@ -89,7 +92,11 @@ class WorkerProcess:
                 event = json.loads(line)
             except ValueError:
                 continue  # half a line of a process that died while it wrote
+            if event["event"] == "done":  # what it left running may keep the pipe open
+                return
             if event["event"] == "started":
+                deadline = time.monotonic() + STARTUP_S + timeout_s
+            elif event["event"] == "progress" and event["phase"] == "build":
                 deadline = time.monotonic() + timeout_s
             yield event
 
@@ -98,31 +105,32 @@ class WorkerProcess:
         self._say("")
 
     def kill(self) -> None:
-        """End the worker and everything it started."""
-        try:
+        """End the worker and everything it started. Until `wait` has reaped it, nobody else can have its process id."""
+        if not self.ended:
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
-    def wait(self, timeout_s: float = 20.0) -> Exit:
-        """Wait for the end (killing a worker that does not end), and say how it was."""
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+    def wait(self, timeout_s: float | None = None) -> Exit:
+        """Wait for the end (killing a worker that does not end within EXIT_S), end what it left running, and say how it was."""
+        if not self.ended:
+            process = os.pidfd_open(self._process.pid)
+            try:
+                select.select([process], [], [], EXIT_S if timeout_s is None else timeout_s)
+            finally:
+                os.close(process)
             self.kill()
-            self._process.wait()
-        code = self._process.returncode
-        self._log.seek(0)
+        code = self._process.wait()
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4 * LOG_TAIL))  # a character takes up to 4 bytes
         log = self._log.read().decode(errors="replace")[-LOG_TAIL:]
         return Exit(exit_text(code), code == -signal.SIGKILL and oom_kills() > self._oom_kills, log)
 
     def __enter__(self) -> WorkerProcess:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._process.poll() is None:
-            self.kill()
-            self._process.wait()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._process.wait()
         self._selector.close()
         self._events.close()
         if self._process.stdin:

@@ -20,9 +20,13 @@ def parse_numbers(text: str, name: str) -> tuple[int, ...]:
         elif match := _RANGE.fullmatch(part):
             numbers = _expand(int(match[1]), int(match[2]), match[3] or "+", int(match[4] or 1))
         else:
-            raise UsageError(f"--{name} {text}: {part!r} is not a number; give numbers like 1,2,4 or a range like 1..128*2")
+            raise UsageError(
+                f"--{name} {text}: {part!r} is not a number; give numbers like 1,2,4 or a range like 1..128*2"
+            )
         if not numbers or min(numbers) < 1:
-            raise UsageError(f"--{name} {text}: {part!r} must be 1 or more; give numbers like 1,2,4 or a range like 1..128*2")
+            raise UsageError(
+                f"--{name} {text}: {part!r} must be 1 or more; give numbers like 1,2,4 or a range like 1..128*2"
+            )
         found.update(dict.fromkeys(numbers))
     return tuple(found)
 

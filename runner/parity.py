@@ -88,7 +88,15 @@ def _compare_output(name: str, found: FloatArray | None, expected: FloatArray, l
     y, ref = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
     size, own = float(np.dot(ref, ref)), float(np.dot(y, y))
     if size == 0:
-        return Parity(None, float(np.max(np.abs(y))), None, None, 0.0, bool(own == 0), "" if own == 0 else f"{name} should be zero")
+        return Parity(
+            None,
+            float(np.max(np.abs(y))),
+            None,
+            None,
+            0.0,
+            bool(own == 0),
+            "" if own == 0 else f"{name} should be zero",
+        )
     rel_l2 = float(np.sqrt(np.sum((y - ref) ** 2) / size))
     gain = float(np.dot(y, ref)) / size
     cosine = float(np.dot(y, ref)) / float(np.sqrt(size * own)) if own > 0 else 0.0

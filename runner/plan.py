@@ -66,7 +66,7 @@ class Planned:
     def group(self) -> tuple[object, ...]:
         """Points with equal groups share a worker process, its model and its engine."""
         p = self.point
-        return (p.model, p.weights, p.overrides, p.head, p.backend, p.variant, p.device, p.dtype, p.options)
+        return (p.model, p.weights, p.overrides, p.head, p.backend, p.variant, p.device, p.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,9 @@ def make_plan(request: SweepRequest) -> Plan:
                             overrides=spec.overrides,
                             options=choose_options(description, request.options, threads, kind),
                         )
-                        planned.append(Planned(point, spec, absent[description.name] or refusal(description, variant, kind, dtype)))
+                        planned.append(
+                            Planned(point, spec, absent[description.name] or refusal(description, variant, kind, dtype))
+                        )
     reasons = {each.refusal for each in planned}
     if None not in reasons and len(reasons) == 1:
         raise UsageError(reasons.pop() or "")
@@ -151,7 +153,12 @@ def check_request(request: SweepRequest) -> None:
     ):
         if not number >= least:
             raise UsageError(f"--{name} {number} is too small: it must be at least {least}")
-    for name, values in (("backend", request.backends), ("model", request.models), ("batch", request.batches), ("seq", request.seqs)):
+    for name, values in (
+        ("backend", request.backends),
+        ("model", request.models),
+        ("batch", request.batches),
+        ("seq", request.seqs),
+    ):
         if not values:
             raise UsageError(f"--{name} is empty: give at least one")
 
@@ -204,7 +211,9 @@ def choose_options(
         value = asked.get(f"{description.name}.{option.name}", asked.get(option.name, option.default))
         if option.choices and value not in option.choices:
             choices = ", ".join(str(choice) for choice in option.choices)
-            raise UsageError(f"unknown value {value!r} for option {description.name}.{option.name}: choose from {choices}")
+            raise UsageError(
+                f"unknown value {value!r} for option {description.name}.{option.name}: choose from {choices}"
+            )
         if value != option.default:
             chosen[option.name] = value
     return tuple(sorted(chosen.items()))

@@ -58,7 +58,13 @@ BUILT_IN: dict[str, Preset] = {
         Preset(
             "aitemplate-bert",
             "the sweep of AITemplate's BERT example: base, encoder layers only, up to 4096 tokens",
-            {"model": "bert-base", "head": "layers", "batch": "1..256*2", "seq": "64,128,384,1024,4096", "dtype": "fp16"},
+            {
+                "model": "bert-base",
+                "head": "layers",
+                "batch": "1..256*2",
+                "seq": "64,128,384,1024,4096",
+                "dtype": "fp16",
+            },
         ),
         Preset(
             "deeplearningexamples-bert",

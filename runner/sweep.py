@@ -48,9 +48,7 @@ class Attempt:
 class Sweep:
     """Measures what a run still lacks. Each finished point is in the store before the next one starts."""
 
-    def __init__(
-        self, plan: Plan, store: Store, run_id: str, listener: Listener, progress_s: float = 0.0
-    ) -> None:
+    def __init__(self, plan: Plan, store: Store, run_id: str, listener: Listener, progress_s: float = 0.0) -> None:
         self._plan = plan
         self._store = store
         self._run = run_id
@@ -58,7 +56,9 @@ class Sweep:
         self._progress_s = progress_s
         self._by_key = {planned.point.key: planned for planned in plan.points}
         self._ordinal = 0
-        self._oom: dict[tuple[int, str], int] = {}  # (replicate, points that differ in batch only) → the batch that ran out of memory
+        self._oom: dict[
+            tuple[int, str], int
+        ] = {}  # (replicate, points that differ in batch only) → the batch that ran out of memory
 
     def measure(self, missing: list[tuple[str, int]]) -> None:
         """Measure (point key, replicate) pairs. On KeyboardInterrupt the point in flight gets its row before it is raised again."""
@@ -110,7 +110,9 @@ class Sweep:
                 outcome = worker.wait()
                 if attempt is not None:
                     self._store_row(launch, replicate, attempt, died(outcome))
-                elif not outcome.clean and by_ordinal:  # it died between points: the next one takes the blame, or the loop never ends
+                elif (
+                    not outcome.clean and by_ordinal
+                ):  # it died between points: the next one takes the blame, or the loop never ends
                     first = by_ordinal.pop(min(by_ordinal))
                     self._store_row(launch, replicate, Attempt(first, self._next_ordinal(), now()), died(outcome))
             except WorkerTimeout:
@@ -123,7 +125,9 @@ class Sweep:
                 worker.kill()
                 outcome = worker.wait()
                 if attempt is not None:
-                    self._store_row(launch, replicate, attempt, {"status": "interrupted", "error": "interrupted by Ctrl-C"})
+                    self._store_row(
+                        launch, replicate, attempt, {"status": "interrupted", "error": "interrupted by Ctrl-C"}
+                    )
                 raise
             finally:
                 if worker.ended:
@@ -229,7 +233,19 @@ def memory_series(point: Point) -> str:
 
 def point_row(point: Point) -> PointRow:
     """The store's row of a point."""
-    names = ("model", "weights", "head", "backend", "variant", "device", "dtype", "batch", "seq", "workload", "protocol")
+    names = (
+        "model",
+        "weights",
+        "head",
+        "backend",
+        "variant",
+        "device",
+        "dtype",
+        "batch",
+        "seq",
+        "workload",
+        "protocol",
+    )
     return PointRow(
         key=point.key,
         overrides=dict(point.overrides),

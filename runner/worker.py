@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from benchrun.backends.reference import Reference
     from benchrun.results.rows import Parity
 
-VERIFIED_TOKENS = 65_536  # the answer is compared for as many whole sequences as fit: a reference for more would take minutes
+VERIFIED_TOKENS = (
+    65_536  # the answer is compared for as many whole sequences as fit: a reference for more would take minutes
+)
 PARENT_DIED = 1  # prctl's PR_SET_PDEATHSIG
 EXIT_ORPHANED = 3
 
@@ -279,7 +281,9 @@ class Worker:
         session.synchronize()
         answer = {name: array[:rows] for name, array in session.outputs().items()}
         parity: Parity = compare(answer, exact, point.dtype)
-        distance = relative_distance(answer, rounded) if rounded is not None and parity.nan_share == 0 and parity.ok else None
+        distance = (
+            relative_distance(answer, rounded) if rounded is not None and parity.nan_share == 0 and parity.ok else None
+        )
         return asdict(parity), distance
 
     def _judge(self, point: Point, parity: Mapping[str, Any], distance: float | None, facts: Mapping[str, Any]) -> None:

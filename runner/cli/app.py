@@ -15,11 +15,15 @@ A sweep needs no command name: 'benchrun --backend torch --seq 128,384' is 'benc
 """
 EXAMPLES = """[bold]Examples[/bold]
 
- benchrun --backend torch --seq 128,384           BERT-base in PyTorch, here and now
- benchrun --backend torch,ort --batch 1..32*2     two engines side by side
- benchrun --preset quick --dry-run                what would be measured, and how long it takes
- benchrun show last                               the table of the latest run
- benchrun export last --format csv > run.csv
+ benchrun --backend torch --seq 128,384         BERT-base in PyTorch, now
+
+ benchrun --backend torch,ort --batch 1..32*2   two engines side by side
+
+ benchrun --preset quick --dry-run              the plan and how long it takes
+
+ benchrun show last                             the table of the latest run
+
+ benchrun export last --format csv > run.csv    all columns of a run
 """
 
 app = typer.Typer(
@@ -34,10 +38,18 @@ app = typer.Typer(
 
 Db = Annotated[
     str | None,
-    typer.Option("--db", help="Database: a file or a SQLAlchemy URL.", envvar="BENCHRUN_DB", show_envvar=True, rich_help_panel="Where"),
+    typer.Option(
+        "--db",
+        help="Database: a file or a SQLAlchemy URL.",
+        envvar="BENCHRUN_DB",
+        show_envvar=True,
+        rich_help_panel="Where",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
-RunId = Annotated[str, typer.Argument(help="A run's id, the start of it, its last part, or 'last'.", show_default=False)]
+RunId = Annotated[
+    str, typer.Argument(help="A run's id, the start of it, its last part, or 'last'.", show_default=False)
+]
 
 
 def invoke(arguments: list[str]) -> int:
@@ -51,7 +63,9 @@ def invoke(arguments: list[str]) -> int:
     except click.ClickException as error:
         from benchrun.runner.errors import UsageError
 
-        raise UsageError(f"{error.format_message().rstrip('.')} ('benchrun run --help' lists the sweep options)") from error
+        raise UsageError(
+            f"{error.format_message().rstrip('.')} ('benchrun run --help' lists the sweep options)"
+        ) from error
     except click.Abort:
         raise KeyboardInterrupt from None
     return result if isinstance(result, int) else 0
@@ -74,17 +88,17 @@ def program(
     pass
 
 
-def _panel(name: str) -> str:
-    return name
-
-
 @app.command("run", epilog=EXAMPLES)
 def run_sweep(
     backend: Annotated[
-        str | None, typer.Option("--backend", "-b", help="Engines: torch, ort:cuda, torch:compile,…", rich_help_panel="What")
+        str | None,
+        typer.Option("--backend", "-b", help="Engines: torch, ort:cuda, torch:compile,…", rich_help_panel="What"),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Models: a name, a folder, a config.json, a hub id.", rich_help_panel="What")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Models: a name, a folder, a config.json, a hub id.", rich_help_panel="What"
+        ),
     ] = None,
     head: Annotated[
         str | None,
@@ -94,41 +108,60 @@ def run_sweep(
         str | None, typer.Option("--weights", help="Safetensors: a folder, a file or a hub id.", rich_help_panel="What")
     ] = None,
     override: Annotated[
-        list[str] | None, typer.Option("--override", help="Change the model: num_hidden_layers=6.", rich_help_panel="What")
+        list[str] | None,
+        typer.Option("--override", help="Change the model: num_hidden_layers=6.", rich_help_panel="What"),
     ] = None,
-    batch: Annotated[str | None, typer.Option("--batch", help="Sequences a call: 1,2,4 or 1..128*2.", rich_help_panel="What")] = None,
-    seq: Annotated[str | None, typer.Option("--seq", help="Tokens a sequence: 128,384.", rich_help_panel="What")] = None,
+    batch: Annotated[
+        str | None, typer.Option("--batch", help="Sequences a call: 1,2,4 or 1..128*2.", rich_help_panel="What")
+    ] = None,
+    seq: Annotated[
+        str | None, typer.Option("--seq", help="Tokens a sequence: 128,384.", rich_help_panel="What")
+    ] = None,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="fp32, tf32, fp16, bf16, int8, fp8.", rich_help_panel="What")
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, rocm.  [default: first GPU, else cpu]", rich_help_panel="What")
+        str | None,
+        typer.Option(
+            "--device", help="cpu, cuda, cuda:1, rocm. (default: first GPU, else cpu)", rich_help_panel="What"
+        ),
     ] = None,
-    workload: Annotated[str | None, typer.Option("--workload", help="padded: every sequence at full length.", rich_help_panel="What")] = None,
+    workload: Annotated[
+        str | None, typer.Option("--workload", help="padded: every sequence at full length.", rich_help_panel="What")
+    ] = None,
     opt: Annotated[
         list[str] | None, typer.Option("--opt", help="Engine option: torch.attention=eager.", rich_help_panel="What")
     ] = None,
-    iterations: Annotated[int | None, typer.Option(help="Timed calls a point.  [default: 200]", rich_help_panel="How")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Least calls before timing.  [default: 10]", rich_help_panel="How")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Timed calls a point. (default: 200)", rich_help_panel="How")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Least calls before timing. (default: 10)", rich_help_panel="How")
+    ] = None,
     max_time: Annotated[
-        float | None, typer.Option(help="Seconds of timing a point, after 10 samples.  [default: 20]", rich_help_panel="How")
+        float | None,
+        typer.Option(help="Seconds of timing a point, after 10 samples. (default: 20)", rich_help_panel="How"),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds after which a point is given up.  [default: 300]", rich_help_panel="How")
+        float | None,
+        typer.Option(help="Seconds after which a point is given up. (default: 300)", rich_help_panel="How"),
     ] = None,
     launches: Annotated[
-        int | None, typer.Option(help="Repeat the sweep in fresh processes.  [default: 1]", rich_help_panel="How")
+        int | None, typer.Option(help="Repeat the sweep in fresh processes. (default: 1)", rich_help_panel="How")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads of every engine.  [default: usable cores]", rich_help_panel="How")
+        int | None, typer.Option(help="CPU threads of every engine. (default: usable cores)", rich_help_panel="How")
     ] = None,
     transfers: Annotated[str | None, typer.Option(help="exclude: copies are not timed.", rich_help_panel="How")] = None,
     try_all: Annotated[
         bool | None, typer.Option("--try-all", help="Go on to larger batches after an oom.", rich_help_panel="How")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings; options given here win.", rich_help_panel="Where")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Named settings; options given here win.", rich_help_panel="Where")
+    ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file.  [default: benchrun.toml or pyproject.toml here]", rich_help_panel="Where")
+        Path | None,
+        typer.Option(help="TOML file. (default: benchrun.toml or pyproject.toml here)", rich_help_panel="Where"),
     ] = None,
     label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
     resume: Annotated[
@@ -154,7 +187,9 @@ def run_sweep(
 @app.command()
 def backends(
     json: Json = False,
-    check: Annotated[bool, typer.Option("--check", help="Load each engine in a process of its own (60 s limit) and ask it.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Load each engine in a process of its own (60 s limit) and ask it.")
+    ] = False,
 ) -> int:
     """Engines: installed? which version, devices and dtypes? if not, why not and how to install."""
     from benchrun.runner.cli.backends_command import list_backends
@@ -171,7 +206,9 @@ def models(json: Json = False) -> int:
 
 
 @app.command()
-def runs(db: Db = None, json: Json = False, limit: Annotated[int, typer.Option(help="Latest runs to list.")] = 20) -> int:
+def runs(
+    db: Db = None, json: Json = False, limit: Annotated[int, typer.Option(help="Latest runs to list.")] = 20
+) -> int:
     """Runs in the database, latest first."""
     from benchrun.runner.cli.runs_command import list_runs
 
@@ -190,7 +227,7 @@ def show(run: RunId, db: Db = None, json: Json = False) -> int:
 def export(
     run: RunId,
     format: Annotated[str, typer.Option("--format", "-f", help="markdown, csv, json or parquet.")] = "markdown",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File.  [default: standard output]")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File. (default: standard output)")] = None,
     db: Db = None,
 ) -> int:
     """Write a run as markdown (in the shape of the published tables), CSV, JSON or Parquet."""

@@ -37,7 +37,15 @@ def milliseconds(value: float | None) -> str:
     """Four significant digits, without an exponent."""
     if value is None:
         return DASH
-    return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+    return (
+        f"{value:.3f}"
+        if value < 10
+        else f"{value:.2f}"
+        if value < 100
+        else f"{value:.1f}"
+        if value < 1000
+        else f"{value:.0f}"
+    )
 
 
 def rate(value: float | None) -> str:
@@ -74,7 +82,11 @@ def run_header(record: RunRecord, db: str) -> Iterator[RenderableType]:
     gpu = (hardware.get("gpu") or {}).get("name")
     label = f" “{run.label}”" if run.label else ""
     libraries = run.environment.details.get("libraries", {})
-    shown = ", ".join(f"{name} {libraries[name]}" for name in ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt") if name in libraries)
+    shown = ", ".join(
+        f"{name} {libraries[name]}"
+        for name in ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt")
+        if name in libraries
+    )
     yield Text(f"run {run.id}{label} · {run.started:%Y-%m-%d %H:%M} UTC · {run.state}", style="bold")
     yield Text(f"{gpu or hardware.get('cpu', 'unknown hardware')} · {shown or run.origin}")
     yield Text(f"database {db}", style="dim")
@@ -109,7 +121,9 @@ def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
     table.add_column("answer", no_wrap=True)
     for planned in points:
         table.add_row(*_line(record, planned, clock, wide))
-    table.caption = f"{clock} time; n = samples" + (f", launches {points[0].replicates}" if points[0].replicates > 1 else ", one launch")
+    table.caption = f"{clock} time; n = samples" + (
+        f", launches {points[0].replicates}" if points[0].replicates > 1 else ", one launch"
+    )
     table.caption_justify = "left"
     return table
 
@@ -121,7 +135,11 @@ def _line(record: RunRecord, planned: PlannedPoint, clock: str, wide: bool) -> l
     start = [name, Text(str(point.batch)), Text(str(point.seq))]
     columns = 10 if wide else 7
     if status not in ("ok", "invalid") or not found:
-        return [*start, *[Text("") for _ in range(columns - 1)], Text(status, style="red" if status != "skipped" else "yellow")]
+        return [
+            *start,
+            *[Text("") for _ in range(columns - 1)],
+            Text(status, style="red" if status != "skipped" else "yellow"),
+        ]
     style = "strike" if status == "invalid" else ""
     summaries = [each.row.device if clock == "device" else each.row.host for each in found]
     present = [summary for summary in summaries if summary is not None]
@@ -165,7 +183,12 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
                     notes.append("stopped by --max-time")
             if notes:
                 yield Text(f"  {name}: {'; '.join(notes)}", style="yellow" if row.status == "ok" else "red")
-    few = [each.row.host.n for planned in points for each in record.by_point[planned.point.key] if each.row.host and each.row.host.n < 459]
+    few = [
+        each.row.host.n
+        for planned in points
+        for each in record.by_point[planned.point.key]
+        if each.row.host and each.row.host.n < 459
+    ]
     if few:
         yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
 

@@ -1,0 +1,132 @@
+"""`benchrun backends`: the doctor for engines. Answers from package metadata and the vendors' drivers; imports no engine unless asked to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchrun.backends.contract import Backend, Description, Variant
+from benchrun.backends.registry import UnknownBackend, backend_entries, load_backend
+from benchrun.runner.devices import list_devices
+from benchrun.runner.environment import installed_version
+
+CHECK_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One variant of one engine on this machine. `verified` maps a device kind to how far the project itself got with it."""
+
+    engine: str
+    available: bool
+    reason: str
+    versions: dict[str, str]
+    devices: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    install: str
+    verified: dict[str, str]
+    summary: str
+    checked: bool = False
+
+
+def list_backends(*, as_json: bool, check: bool) -> int:
+    """Print every variant of every backend; exit 0."""
+    lines = [line for name in backend_entries() for line in describe_backend(name, check=check)]
+    if as_json:
+        document = {"schema": 1, "devices": list(list_devices()), "backends": [asdict(line) for line in lines]}
+        print(json.dumps(document, indent=1))
+        return 0
+    console = Console()
+    console.print(f"devices here: {', '.join(list_devices())}", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("engine", "here", "version", "devices", "dtypes", "verified"):
+        table.add_column(name, no_wrap=name in ("engine", "here"), overflow="fold")
+    for line in lines:
+        here = Text("yes", style="green") if line.available else Text("no", style="yellow")
+        verified = ", ".join(f"{kind}: {level}" for kind, level in line.verified.items())
+        versions = ", ".join(line.versions.values())
+        table.add_row(line.engine, here, versions, ", ".join(line.devices), " ".join(line.dtypes), verified)
+    console.print(table, highlight=False)
+    for line in lines:
+        if line.reason:
+            console.print(Text.assemble((line.engine, "bold"), f": {line.reason}"), highlight=False)
+    console.print(
+        "verified: how far the project has got with it – executed, built, compiled or never run (docs/engines.md)",
+        style="dim",
+        highlight=False,
+    )
+    return 0
+
+
+def describe_backend(name: str, *, check: bool) -> list[Line]:
+    """One line a variant; a backend that cannot even be imported is one line with the reason."""
+    try:
+        backend = load_backend(name)
+    except UnknownBackend as error:
+        return [Line(name, False, str(error), {}, (), (), "", {}, "")]
+    about = backend.description
+    missing = backend.missing()
+    found = probe(name) if check and missing is None else None
+    return [_line(backend, about, variant, missing, found) for variant in about.variants]
+
+
+def _line(
+    backend: type[Backend], about: Description, variant: Variant, missing: str | None, found: dict[str, Any] | None
+) -> Line:
+    versions = {each: found_version for each in about.distributions if (found_version := installed_version(each))}
+    devices = tuple(device for device in list_devices() if device.partition(":")[0] in variant.devices)
+    reason = missing or ""
+    dtypes = variant.dtypes
+    if found is not None:
+        versions = dict(found.get("versions") or versions)
+        reason = found["reason"]
+        devices = tuple(device for device in found["devices"] if device.partition(":")[0] in variant.devices)
+        kinds = {device.partition(":")[0] for device in devices}
+        allowed = {dtype for kind in kinds for dtype in found["dtypes"].get(kind, ())}
+        dtypes = tuple(dtype for dtype in variant.dtypes if dtype in allowed) if devices else ()
+    if not reason and not devices:
+        reason = f"it runs on {', '.join(variant.devices)}, and this machine shows {', '.join(list_devices())}"
+    return Line(
+        engine=f"{about.name}:{variant.name}",
+        available=not reason,
+        reason=reason,
+        versions=versions,
+        devices=devices,
+        dtypes=dtypes,
+        install=about.install,
+        verified=dict(variant.verified),
+        summary=variant.summary,
+        checked=found is not None,
+    )
+
+
+def probe(name: str) -> dict[str, Any]:
+    """What the backend says after importing its engine, in a process of its own."""
+    code = (
+        "import json, sys; from dataclasses import asdict; from benchrun.backends.registry import load_backend; "
+        "found = asdict(load_backend(sys.argv[1])().probe()); print('\\n' + json.dumps(found))"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, timeout=CHECK_S)
+    except subprocess.TimeoutExpired:
+        return _unusable(f"it did not answer within {CHECK_S} s")
+    last = done.stdout.strip().splitlines()[-1:] or [""]
+    try:
+        found = json.loads(last[0])
+    except ValueError:
+        words = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        return _unusable(f"asking it failed: {words[0]}")
+    if not found["ok"]:
+        found["reason"] = found["reason"] or "it is not usable here"
+    return dict(found)
+
+
+def _unusable(reason: str) -> dict[str, Any]:
+    return {"ok": False, "reason": reason, "versions": {}, "devices": [], "dtypes": {}}

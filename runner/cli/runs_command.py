@@ -1,0 +1,154 @@
+"""Looking at what was measured: `runs`, `show`, `export`, `rm`, `models`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchrun.results import Store
+
+
+def open_readable(db: str | None) -> Store | None:
+    """The database for reading; None where there is none yet."""
+    from benchrun.results import open_store
+    from benchrun.results.errors import NoDatabase
+
+    try:
+        return open_store(db, read_only=True)
+    except NoDatabase:
+        if db is not None:
+            raise
+        return None
+
+
+def list_runs(db: str | None, *, as_json: bool, limit: int) -> int:
+    """`benchrun runs`."""
+    from benchrun.results.document import runs_document
+
+    store = open_readable(db)
+    if store is None:
+        if as_json:
+            print(json.dumps(runs_document([])))
+        else:
+            print("no runs yet: measure one with 'benchrun --backend torch'")
+        return 0
+    with store:
+        found = store.runs(limit)
+        shown = store.shown
+    if as_json:
+        print(json.dumps(runs_document(found), indent=1))
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="bold", caption=f"database {shown}", caption_justify="left")
+    for name in ("run", "started (UTC)", "state", "points", "ok", "failed", "label"):
+        table.add_column(
+            name, justify="right" if name in ("points", "ok", "failed") else "left", no_wrap=name != "label"
+        )
+    for run in found:
+        failed = f"[red]{run.failed}[/]" if run.failed else "0"
+        table.add_row(
+            run.id, f"{run.started:%Y-%m-%d %H:%M}", run.state, str(run.points), str(run.ok), failed, Text(run.label)
+        )
+    Console().print(table if found else "no runs yet: measure one with 'benchrun --backend torch'", highlight=False)
+    return 0
+
+
+def show_run(given: str, db: str | None, *, as_json: bool) -> int:
+    """`benchrun show`."""
+    from benchrun.results import open_store
+
+    with open_store(db, read_only=True) as store:
+        record = store.run(store.resolve_run(given))
+        if as_json:
+            from benchrun.results.document import run_document
+
+            print(json.dumps(run_document(record, store.shown), indent=1, allow_nan=False))
+        else:
+            from benchrun.runner.cli.output import print_run
+
+            print_run(Console(), record, store.shown)
+    return 0
+
+
+def export_run(given: str, format: str, output: Path | None, db: str | None) -> int:
+    """`benchrun export`."""
+    from benchrun.results import open_store
+    from benchrun.results.exporters import FORMATS, export_run as export
+
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
+    if format == "parquet" and output is None and sys.stdout.isatty():
+        raise UsageError("parquet is binary: name a file with --output, or redirect standard output")
+    with open_store(db, read_only=True) as store:
+        record = store.run(store.resolve_run(given), samples=format == "parquet")
+        content = export(record, format, db=store.shown)
+    data = content.encode() if isinstance(content, str) else content
+    if output is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return 0
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror}") from error
+    return 0
+
+
+def remove_run(given: str, db: str | None, *, sure: bool) -> int:
+    """`benchrun rm`."""
+    from benchrun.results import open_store
+
+    with open_store(db) as store:
+        run_id = store.resolve_run(given)
+        if not sure:
+            if not sys.stdin.isatty():
+                raise UsageError(f"this would remove run {run_id} with all its samples: pass --yes if you are sure")
+            import typer
+
+            typer.confirm(f"Remove run {run_id} with all its samples?", abort=True, err=True)
+        store.remove_run(run_id)
+    print(f"removed {run_id}", file=sys.stderr)
+    return 0
+
+
+def list_models(*, as_json: bool) -> int:
+    """`benchrun models`."""
+    from dataclasses import asdict
+
+    from benchrun.backends.catalogue import NAMED, named_spec
+
+    shapes = {name: named_spec(name).shape for name in NAMED}
+    if as_json:
+        print(
+            json.dumps(
+                {"schema": 1, "models": [{"name": name, **asdict(shape)} for name, shape in shapes.items()]}, indent=1
+            )
+        )
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("model", "layers", "hidden", "heads", "feed-forward", "vocabulary", "tokens"):
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    for name, shape in shapes.items():
+        sizes = (
+            shape.layers,
+            shape.hidden_size,
+            shape.heads,
+            shape.intermediate_size,
+            shape.vocab_size,
+            shape.positions,
+        )
+        table.add_row(name, *map(str, sizes))
+    console = Console()
+    console.print(table, highlight=False)
+    console.print(
+        "Or a folder with a config.json (weights from its safetensors), a config.json, or a hub id.", highlight=False
+    )
+    return 0
