@@ -4,8 +4,8 @@
 `build_graph` writes the graph with AITemplate's front-end operators. The operators are passed in, so that the tests run
 the same code on operators that compute, against the module it came from.
 
-Sizes: B sequences of S tokens, hidden width H, F intermediate, `heads` heads of D = H / heads. All matrices are row-major
-with the output dimension first, as in `torch.nn.Linear`; `gemm_rcr` multiplies by their transpose.
+Sizes: B sequences of S tokens, hidden width H, F intermediate, `heads` heads of D = H / heads. All matrices are
+row-major with the output dimension first, as in `torch.nn.Linear`; `gemm_rcr` multiplies by their transpose.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ STRUCTURE = 1  # part of the artefact's address: raise it whenever build_graph m
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
 FLASH_HEAD_SIZES = (8, 16, 32, 64, 128)
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "fast_gelu", "gelu_fast": "fast_gelu", "gelu_pytorch_tanh": "fast_gelu"}
+KNOWN_TENSOR = "layer.0.attention.self.query.weight"
 OUTPUT = "last_hidden_state"
 
 TensorFactory = Callable[..., Any]
@@ -30,7 +31,7 @@ TensorFactory = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class EncoderPlan:
-    """One encoder for one batch and sequence length. `attention` is `flash`, `mem_eff` or `ck` (composable kernel, ROCm).
+    """One encoder for one batch and sequence length. `attention`: `flash`, `mem_eff` or `ck` (composable kernel, ROCm).
 
     `vocabulary`, `positions` and `token_types` are the rows of the embedding tables; 0 where the graph starts from
     hidden states (head `layers`).
@@ -57,6 +58,12 @@ class EncoderPlan:
     def head_size(self) -> int:
         return self.hidden // self.heads
 
+    @property
+    def rows(self) -> int:
+        """Tokens: the graph sees the batch as B·S rows. With a batch dimension the first layer's operators would differ
+        from the others' and be compiled apart."""
+        return self.batch * self.seq
+
     def ingredients(self) -> dict[str, object]:
         """What decides the graph, as plain JSON values."""
         return {"structure": STRUCTURE, **asdict(self)}
@@ -64,9 +71,8 @@ class EncoderPlan:
     def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Name → (shape, AITemplate dtype) of the graph's inputs."""
         if self.with_embeddings:
-            shape = (self.batch, self.seq)
-            return {name: (shape, "int64") for name in ("input_ids", "token_type_ids", "position_ids")}
-        return {"hidden_states": ((self.batch, self.seq, self.hidden), "float16")}
+            return dict.fromkeys(("input_ids", "token_type_ids", "position_ids"), ((self.rows,), "int64"))
+        return {"hidden_states": ((self.rows, self.hidden), "float16")}
 
     def constants(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Name → (shape, AITemplate dtype) of the tensors that are set when the compiled library is loaded."""
@@ -102,7 +108,7 @@ class EncoderPlan:
 
 
 def plan_encoder(config: Any, point: Point) -> EncoderPlan:
-    """The encoder that `point` asks for, from a Hugging Face `config`. Raises Unsupported with the reason where there is none."""
+    """The encoder that `point` asks for, from a Hugging Face `config`. Raises Unsupported where there is none."""
     kind = point.device_kind
     if kind not in ("cuda", "rocm"):
         raise Unsupported(f"AITemplate compiles for NVIDIA and AMD GPUs only, not for {kind}")
@@ -113,16 +119,21 @@ def plan_encoder(config: Any, point: Point) -> EncoderPlan:
             f"AITemplate's flash attention and BERT embeddings have no {point.dtype}: this backend builds fp16 only"
         )
     if point.head not in ("layers", "encoder"):
-        raise Unsupported(f"the AITemplate encoder ends at the last hidden state, so it has no head {point.head!r}: use layers or encoder")
+        raise Unsupported(
+            f"the AITemplate encoder ends at the last hidden state, without head {point.head!r}: use layers or encoder"
+        )
     if point.workload != "padded":
         raise Unsupported(
-            "AITemplate's BERT takes no attention mask, so only sequences of full length give the same answer: use --workload padded"
+            "AITemplate's BERT takes no attention mask, so that only sequences of full length get the same answer: "
+            "use --workload padded"
         )
     if config.model_type not in FAMILIES:
         raise Unsupported(f"the AITemplate encoder is written for {', '.join(FAMILIES)}, not for {config.model_type}")
     hidden, heads = int(config.hidden_size), int(config.num_attention_heads)
     if hidden % 8 or int(config.intermediate_size) % 8:
-        raise Unsupported(f"AITemplate's fp16 kernels want widths that are multiples of 8, not {hidden} and {config.intermediate_size}")
+        raise Unsupported(
+            f"AITemplate's fp16 kernels want widths in multiples of 8, not {hidden} and {config.intermediate_size}"
+        )
     if getattr(config, "position_embedding_type", "absolute") not in (None, "absolute"):
         raise Unsupported(f"the AITemplate encoder has absolute positions only, not {config.position_embedding_type}")
     tables = {}
@@ -154,7 +165,9 @@ def _activation(hidden_act: str, point: Point) -> str:
             raise Unsupported(f"the AITemplate encoder has {', '.join(ACTIVATIONS)}, not the activation {hidden_act!r}")
         asked = ACTIVATIONS[hidden_act]
     if point.device_kind == "rocm" and asked != "fast_gelu":
-        raise Unsupported("AITemplate on ROCm has no fused erf gelu: use --opt activation=fast_gelu, which changes the answer a little")
+        raise Unsupported(
+            "AITemplate on ROCm has no fused erf gelu: --opt activation=fast_gelu changes the answer a little"
+        )
     return asked
 
 
@@ -166,17 +179,20 @@ def _attention(head_size: int, point: Point) -> str:
         return "ck"
     fits = head_size in FLASH_HEAD_SIZES
     if asked == "flash" and not fits:
-        raise Unsupported(f"AITemplate's flash attention wants heads of {', '.join(map(str, FLASH_HEAD_SIZES))}, not of {head_size}")
+        raise Unsupported(
+            f"AITemplate's flash attention wants heads of {', '.join(map(str, FLASH_HEAD_SIZES))}, not of {head_size}"
+        )
     return asked if asked != "auto" else "flash" if fits else "mem_eff"
 
 
 def pack_weights(state: Mapping[str, torch.Tensor], plan: EncoderPlan) -> dict[str, torch.Tensor]:
-    """Tensors of `plan.constants()` from a Hugging Face state dict, in its dtype. Raises BuildFailed where one does not fit."""
+    """Tensors of `plan.constants()` from a Hugging Face state dict, in its dtype; BuildFailed where one misfits."""
     import torch
 
-    prefix = next((name.removesuffix("layer.0.output.dense.weight") for name in state if name.endswith("layer.0.output.dense.weight")), None)
-    if prefix is None:
-        raise BuildFailed("the model has no tensor …layer.0.output.dense.weight: it is not a BERT encoder")
+    known = next((name for name in state if name.endswith(KNOWN_TENSOR)), None)
+    if known is None:
+        raise BuildFailed(f"the model has no tensor …{KNOWN_TENSOR}: it is not a BERT encoder")
+    prefix = known.removesuffix(KNOWN_TENSOR)
     packed: dict[str, torch.Tensor] = {}
     if plan.with_embeddings:
         tables = prefix.removesuffix("encoder.") + "embeddings."
@@ -204,7 +220,7 @@ def pack_weights(state: Mapping[str, torch.Tensor], plan: EncoderPlan) -> dict[s
 
 
 def position_ids(input_ids: torch.Tensor, family: str, padding_id: int) -> torch.Tensor:
-    """Positions [B, S] as Hugging Face counts them: from 0, or for RoBERTa from `padding_id` + 1 over the tokens that are not padding."""
+    """Positions [B, S] as Hugging Face counts them: from 0; RoBERTa's from `padding_id` + 1, passing over padding."""
     import torch
 
     if family == "bert":
@@ -213,11 +229,24 @@ def position_ids(input_ids: torch.Tensor, family: str, padding_id: int) -> torch
     return torch.cumsum(real, dim=1) * real + padding_id
 
 
-def build_graph(ops: Any, tensor: TensorFactory, plan: EncoderPlan) -> Any:
-    """The graph's output [B, S, H], named `last_hidden_state`.
+def graph_inputs(
+    arrays: Mapping[str, torch.Tensor], plan: EncoderPlan, family: str, padding_id: int
+) -> dict[str, torch.Tensor]:
+    """The graph's inputs from a batch's [B, S] ids or [B, S, H] hidden states: the same tokens as B·S rows."""
+    import torch
 
-    `ops` is `aitemplate.compiler.ops` and `tensor` makes a named graph tensor: `tensor(shape=, dtype=, name=, is_input=)`.
-    Everything between input and output is kept as [B·S, H].
+    if not plan.with_embeddings:
+        return {"hidden_states": arrays["hidden_states"].reshape(plan.rows, plan.hidden)}
+    ids = arrays["input_ids"]
+    types = arrays.get("token_type_ids", torch.zeros_like(ids))
+    found = {"input_ids": ids, "token_type_ids": types, "position_ids": position_ids(ids, family, padding_id)}
+    return {name: tensor.reshape(plan.rows) for name, tensor in found.items()}
+
+
+def build_graph(ops: Any, tensor: TensorFactory, plan: EncoderPlan) -> Any:
+    """The graph's output [B·S, H].
+
+    `ops` is `aitemplate.compiler.ops`; `tensor` makes a named graph tensor: `tensor(shape=, dtype=, name=, is_input=)`.
     """
     inputs = {
         name: tensor(shape=list(shape), dtype=dtype, name=name, is_input=True)
@@ -227,9 +256,8 @@ def build_graph(ops: Any, tensor: TensorFactory, plan: EncoderPlan) -> Any:
         name: tensor(shape=list(shape), dtype=dtype, name=name, is_input=False)
         for name, (shape, dtype) in plan.constants().items()
     }
-    rows = [plan.batch * plan.seq, plan.hidden]
     if plan.with_embeddings:
-        start = ops.bert_embeddings()(
+        state = ops.bert_embeddings()(
             inputs["input_ids"],
             inputs["token_type_ids"],
             inputs["position_ids"],
@@ -241,18 +269,21 @@ def build_graph(ops: Any, tensor: TensorFactory, plan: EncoderPlan) -> Any:
             plan.epsilon,
         )
     else:
-        start = inputs["hidden_states"]
-    state = ops.reshape()(start, rows)
+        state = inputs["hidden_states"]
     up = {"gelu": "gemm_rcr_bias_gelu", "fast_gelu": "gemm_rcr_bias_fast_gelu"}[plan.activation]
     for index in range(plan.layers):
-        own = {name.removeprefix(f"layer_{index}_"): each for name, each in weights.items() if name.startswith(f"layer_{index}_")}
-        mixed = ops.reshape()(_attend(ops, state, own, weights, plan), rows)
+        own = {
+            name.removeprefix(f"layer_{index}_"): each
+            for name, each in weights.items()
+            if name.startswith(f"layer_{index}_")
+        }
+        mixed = ops.reshape()(_attend(ops, state, own, weights, plan), [plan.rows, plan.hidden])
         summed = ops.gemm_rcr_bias_add()(mixed, own["projection_weight"], own["projection_bias"], state)
         state = _normalise(ops, summed, own["attention_norm_weight"], own["attention_norm_bias"], plan)
         wide = getattr(ops, up)()(state, own["up_weight"], own["up_bias"])
         summed = ops.gemm_rcr_bias_add()(wide, own["down_weight"], own["down_bias"], state)
         state = _normalise(ops, summed, own["output_norm_weight"], own["output_norm_bias"], plan)
-    return ops.reshape()(state, [plan.batch, plan.seq, plan.hidden])
+    return state
 
 
 def _normalise(ops: Any, x: Any, weight: Any, bias: Any, plan: EncoderPlan) -> Any:
@@ -264,7 +295,7 @@ def _attend(ops: Any, x: Any, own: Mapping[str, Any], weights: Mapping[str, Any]
     batch, seq, heads, size = plan.batch, plan.seq, plan.heads, plan.head_size
     if plan.attention == "flash":
         packed = ops.gemm_rcr_bias()(x, own["qkv_weight"], own["qkv_bias"])
-        packed = ops.reshape()(packed, [batch * seq, 3, heads, size])
+        packed = ops.reshape()(packed, [plan.rows, 3, heads, size])
         flash = ops.flash_attention(batch_size=batch, dropout=0, max_seq_len=seq, causal=False)
         return flash(packed, weights["sequence_starts"])
     layout = {"layout": "m2n3"} if plan.attention == "ck" else {}

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchrun.backends.contract import BuildFailed, Unsupported
 
-INSTALL = "git clone --recursive https://github.com/facebookincubator/AITemplate, then install its python folder as its README says"
+INSTALL = "from source with its submodules, as the README of github.com/facebookincubator/AITemplate says"
 OLDEST_CUDA = (8, 0)
 NEWEST_CUDA_ARCH = 90
 ROCM_ARCHES = ("gfx908", "gfx90a")
@@ -54,33 +54,39 @@ class Installation:
 
 
 def find_installation() -> Installation:
-    """The AITemplate that `import aitemplate` would give. Raises Unsupported, saying what to do, where it is not Meta's."""
+    """The AITemplate that `import aitemplate` would give. Raises Unsupported, with what to do, if it is not Meta's."""
     spec = importlib.util.find_spec("aitemplate")
     if spec is None or spec.origin is None:
         unrelated = _distribution()
         if unrelated is not None:
             raise Unsupported(
-                f"the installed package {unrelated.metadata['Name']} {unrelated.version} only shares AITemplate's name: "
-                f"pip uninstall aitemplate, then install Meta's from source ({INSTALL})"
+                f"the installed package {unrelated.metadata['Name']} {unrelated.version} is unrelated to "
+                f"AITemplate and only shares its name: pip uninstall aitemplate, then install Meta's {INSTALL}"
             )
-        raise Unsupported(f"AITemplate is not installed; no package index has it (aitemplate there is something else): {INSTALL}")
+        raise Unsupported(
+            f"AITemplate is not installed (the package aitemplate on the index is another): get it {INSTALL}"
+        )
     root = Path(spec.origin).parent
     version = _version(root)
     if version is None or not (root / "backend" / "target.py").is_file():
-        raise Unsupported(f"the module at {root} only shares AITemplate's name: remove it, then install Meta's from source ({INSTALL})")
+        raise Unsupported(
+            f"the module at {root} is unrelated to AITemplate and only shares its name: remove it, then install Meta's "
+            f"{INSTALL}"
+        )
     found = Installation(root, version, _digest(root), _commit(root))
     if not (found.static_files / "include").is_dir():
-        raise Unsupported(f"AITemplate at {root} lacks its folder static: {INSTALL}")
+        raise Unsupported(f"AITemplate at {root} lacks its folder static: install it {INSTALL}")
     return found
 
 
 def check_third_party(installation: Installation, kind: str) -> None:
-    """Raises Unsupported where the vendored headers for that kind of device are missing (a checkout without submodules)."""
+    """Raises Unsupported where vendored headers for that kind of device are missing (a checkout without submodules)."""
     needed = {"cuda": "cutlass/include/cutlass", "rocm": "composable_kernel/include/ck"}[kind]
     for path in (needed, "picojson"):
         if not (installation.third_party / path).is_dir():
             raise Unsupported(
-                f"AITemplate at {installation.root} lacks 3rdparty/{path}: run `git submodule update --init` in its checkout and install it again"
+                f"AITemplate at {installation.root} lacks its submodule 3rdparty/{path.partition('/')[0]}: install it "
+                f"{INSTALL}"
             )
 
 
@@ -88,7 +94,9 @@ def cuda_arch(capability: tuple[int, int]) -> tuple[str, dict[str, object]]:
     """AITemplate's name for a compute capability, with facts where code for an older GPU is used."""
     major, minor = capability
     if capability < OLDEST_CUDA:
-        raise Unsupported(f"AITemplate's attention kernels need compute capability 8.0 or newer; this GPU has {major}.{minor}")
+        raise Unsupported(
+            f"AITemplate's attention kernels need compute capability 8.0 or newer; this GPU has {major}.{minor}"
+        )
     arch = min(major * 10, NEWEST_CUDA_ARCH)
     facts: dict[str, object] = {"arch": f"sm_{arch}"}
     if arch != major * 10 + minor:
@@ -100,7 +108,9 @@ def rocm_arch(name: str) -> tuple[str, dict[str, object]]:
     """AITemplate's name for an AMD GPU from the runtime's (`gfx90a:sramecc+:xnack-`)."""
     arch = name.partition(":")[0]
     if arch not in ROCM_ARCHES:
-        raise Unsupported(f"AITemplate's ROCm target takes {' and '.join(ROCM_ARCHES)} only (it raises 'Unsupported GPU Arch'); this is {arch}")
+        raise Unsupported(
+            f"AITemplate's ROCm target takes {' and '.join(ROCM_ARCHES)} only ('Unsupported GPU Arch'); this is {arch}"
+        )
     return arch, {"arch": arch}
 
 
@@ -121,7 +131,10 @@ def find_compiler(kind: str) -> Compiler:
     name = {"cuda": "nvcc", "rocm": "hipcc"}[kind]
     path = shutil.which(name)
     if path is None:
-        raise BuildFailed(f"AITemplate compiles with {name}, which is not on the PATH: install the {kind.upper()} toolkit or add its bin folder")
+        raise BuildFailed(
+            f"AITemplate compiles with {name}, which is not on the PATH: install the {kind.upper()} toolkit, or add "
+            "its bin folder to PATH"
+        )
     try:
         text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
@@ -135,6 +148,16 @@ def parse_compiler_version(text: str, name: str) -> str:
     if found is None:
         raise BuildFailed(f"{name} --version does not tell its version: {text.strip()[:80]!r}")
     return found[1]
+
+
+def corrections(compiler: Compiler, kind: str) -> dict[str, str]:
+    """What is done about CUDA 13, by what it concerns; empty with other compilers."""
+    if kind != "cuda" or compiler.major < CUDA_13:
+        return {}
+    return {
+        "cudaDeviceProp.clockRate": "printed as 0 in a corrected copy of the runtime's sources",
+        "kernel stubs": STUB_FLAG,
+    }
 
 
 def correct_static_files(source: Path, target: Path) -> int:
@@ -165,7 +188,8 @@ def curand_include(compiler: Compiler, search: Iterable[Path], environment: Mapp
         for header in sorted(packages.glob(f"nvidia/*/include/{CURAND_HEADER}")):
             return header.parent
     raise BuildFailed(
-        f"AITemplate includes {CURAND_HEADER}, which this CUDA toolkit lacks: pip install nvidia-curand, or add cuRAND's include folder to CPATH"
+        f"AITemplate includes {CURAND_HEADER}, which this CUDA toolkit lacks: pip install nvidia-curand, or add the "
+        "include folder of cuRAND to CPATH"
     )
 
 
@@ -174,25 +198,34 @@ def compile_environment(
 ) -> dict[str, str]:
     """Variables to set while AITemplate compiles. Raises BuildFailed where it is told to skip profiling.
 
-    AITemplate's profile cache is not keyed by GPU, so `profiles` must be a folder of this environment alone. With CUDA 13
-    nvcc gives each object file its own launch stub for a kernel template, while CUTLASS keeps "shared memory is
-    configured" in a variable that all object files share: the second operator with the same kernel then launches an
-    unconfigured stub and fails with "Error Internal". STUB_FLAG restores the linkage of CUDA 12.
+    AITemplate's profile cache is not keyed by GPU, so `profiles` must be a folder of this environment alone.
+
+    Why STUB_FLAG: nvcc 13 gives each object file its own launch stub for a kernel template, while CUTLASS notes "the
+    kernel may use that much shared memory now" in a variable that all object files share. The second operator with the
+    same kernel would launch a stub that was never allowed it, and fail with "Got cutlass error: Error Internal".
     """
     if environment.get("CI_FLAG") == "CIRCLECI":
-        raise BuildFailed("CI_FLAG=CIRCLECI makes AITemplate choose kernels without profiling, which is no figure: unset it")
+        raise BuildFailed(
+            "CI_FLAG=CIRCLECI makes AITemplate choose kernels without profiling, which is no figure: unset it"
+        )
     found = {"CACHE_DIR": str(profiles), "NUM_BUILDERS": environment.get("NUM_BUILDERS", str(cores))}
     if kind == "cuda":
         if curand is not None:
             found["CPATH"] = os.pathsep.join(part for part in (environment.get("CPATH"), str(curand)) if part)
         if compiler.major >= CUDA_13:
-            found["NVCC_APPEND_FLAGS"] = " ".join(part for part in (environment.get("NVCC_APPEND_FLAGS"), STUB_FLAG) if part)
+            found["NVCC_APPEND_FLAGS"] = " ".join(
+                part for part in (environment.get("NVCC_APPEND_FLAGS"), STUB_FLAG) if part
+            )
     return found
 
 
 def engine_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """AITemplate's own environment variables that are set: they change what is compiled."""
-    return {name: value for name, value in sorted(environment.items()) if name.startswith("AIT_") or name == "CUTLASS_DEBUG_TRACE_LEVEL"}
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if name.startswith("AIT_") or name == "CUTLASS_DEBUG_TRACE_LEVEL"
+    }
 
 
 @contextmanager
@@ -253,7 +286,11 @@ def _commit(root: Path) -> str | None:
             ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=30
         ).stdout.strip()
         top = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True, timeout=30
+            ["git", "-C", str(root), "rev-parse", "--show-toplevel"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
