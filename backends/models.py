@@ -46,6 +46,16 @@ class Encoder(nn.Module):
         self.input_names = input_names
         self.output_names = output_names
 
+    @property
+    def config(self) -> Any:
+        """The configuration that the inner module reads when it runs."""
+        return self.inner.config
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states."""
+        return int(self.config.hidden_size)
+
     def forward(self, *inputs: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
         named = dict(zip(self.input_names, inputs, strict=True))
         if "hidden_states" in named:

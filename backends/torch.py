@@ -75,8 +75,9 @@ class TorchBackend(Backend):
             import torch
         except Exception as error:  # a broken install raises anything from ImportError to OSError
             return Availability(False, f"importing torch failed: {error}")
-        versions = {"torch": torch.__version__}
-        devices, dtypes = ["cpu"], {"cpu": CPU_DTYPES}
+        versions = {"torch": str(torch.__version__)}
+        devices = ["cpu"]
+        dtypes: dict[str, tuple[str, ...]] = {"cpu": CPU_DTYPES}
         kind = "rocm" if torch.version.hip else "cuda"
         if torch.version.cuda:
             versions["cuda"] = torch.version.cuda
@@ -129,7 +130,7 @@ class TorchBackend(Backend):
         if self._converted is None or self._converted[0] != wanted:
             self._converted = None  # free the old copy first
             module = copy_module(model, device, dtype)
-            module.inner.config._attn_implementation = attention
+            module.config._attn_implementation = attention
             self._converted = (wanted, module)
         return self._converted[1]
 

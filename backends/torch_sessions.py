@@ -146,7 +146,7 @@ class StaticSession(EagerSession):
         if name == "hidden_states":
             weights = next(self._module.parameters())
             return torch.zeros(
-                (*shape, self._module.inner.config.hidden_size), dtype=weights.dtype, device=self._device
+                (*shape, self._module.hidden_size), dtype=weights.dtype, device=self._device
             )
         if name == "attention_mask":
             return None if self._full else torch.ones(shape, dtype=torch.long, device=self._device)
@@ -209,7 +209,7 @@ class CompileSession(StaticSession):
         super().close()
         torch._dynamo.reset()  # frees compiled code and its graph memory
 
-    def _compile(self, graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> Any:
+    def _compile(self, graph: torch.fx.GraphModule, example: list[Any]) -> Any:
         """Inductor, with a note of what it was given."""
         for node in graph.graph.nodes:
             value = node.meta.get("example_value")

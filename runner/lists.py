@@ -39,7 +39,7 @@ def parse_names(text: str) -> tuple[str, ...]:
 def _expand(start: int, stop: int, operator: str, step: int) -> list[int]:
     if step < (2 if operator == "*" else 1) or start < 1:
         return []
-    numbers = []
+    numbers: list[int] = []
     while start <= stop and len(numbers) < LONGEST:
         numbers.append(start)
         start = start * step if operator == "*" else start + step

@@ -163,7 +163,7 @@ def agree(first: Samples, second: Samples) -> bool:
         1.2533 * 1.4826 * float(np.median(np.abs(window - median))) / float(np.sqrt(window.size))
         for window, median in zip((first, second), medians, strict=True)
     ]
-    limit = max(SETTLED_SHARE * medians[0], 2 * float(np.hypot(*errors)))
+    limit = max(SETTLED_SHARE * medians[0], 2 * float(np.hypot(errors[0], errors[1])))
     return abs(medians[1] - medians[0]) <= limit
 
 

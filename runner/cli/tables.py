@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
+
+from benchrun.results.document import between_launches
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
     from benchrun.backends.contract import Point
     from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
     from benchrun.results.rows import PointRow
+    from benchrun.results.statistics import ReportedSummary, Summary
     from benchrun.runner.plan import Plan
 
 WIDE = 120  # columns from which on the tables show more
 DASH = "–"
+P99_SAMPLES = 459  # from which on p99 has an upper bound
 
 
 def point_name(point: Point | PointRow) -> str:
@@ -94,7 +98,7 @@ def run_header(record: RunRecord, db: str) -> Iterator[RenderableType]:
 
 def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
     """One table for each model, head, dtype, device and workload: a line a point, in the order of the plan."""
-    blocks: dict[tuple[str, ...], list[PlannedPoint]] = {}
+    blocks: dict[tuple[str | None, ...], list[PlannedPoint]] = {}
     for planned in record.points:
         p = planned.point
         blocks.setdefault((p.model, p.head, p.dtype, p.device, p.workload, p.weights), []).append(planned)
@@ -106,56 +110,77 @@ def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
 
 def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
     wide = width >= WIDE
+    several = max(planned.replicates for planned in points) > 1
     clock = "device" if any(m.row.device for p in points for m in record.by_point[p.point.key]) else "host"
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("engine", "batch", "seq"):
-        table.add_column(name, justify="left" if name == "engine" else "right", no_wrap=True)
-    for name in ("mean", "p50", "p95", "p99"):
-        table.add_column(f"{name}\nms", justify="right", no_wrap=True)
-    if wide:
-        table.add_column("p50 interval\nms", justify="right", no_wrap=True)
-        table.add_column("host p50\nms", justify="right", no_wrap=True)
-        table.add_column("tokens/s", justify="right", no_wrap=True)
-    table.add_column("seq/s", justify="right", no_wrap=True)
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("answer", no_wrap=True)
+    columns = _columns(clock, wide, several)
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    for name in ("engine", "batch", "seq", *columns, "answer"):
+        table.add_column(name, justify="left" if name in ("engine", "answer") else "right", no_wrap=True)
     for planned in points:
-        table.add_row(*_line(record, planned, clock, wide))
-    table.caption = f"{clock} time; n = samples" + (
-        f", launches {points[0].replicates}" if points[0].replicates > 1 else ", one launch"
-    )
-    table.caption_justify = "left"
+        point, status = planned.point, record.status(planned)
+        found = [each for each in record.by_point[point.key] if each.row.host is not None]
+        start = [Text(f"{point.backend}:{point.variant}"), Text(str(point.batch)), Text(str(point.seq))]
+        if status in ("ok", "invalid") and found:
+            style = "strike" if status == "invalid" else ""
+            table.add_row(
+                *start, *(Text(cell(found), style=style) for cell in columns.values()), _answer(found, status)
+            )
+        else:
+            mark = Text(status, style="yellow" if status == "skipped" else "red")
+            table.add_row(*start, *(Text("") for _ in columns), mark)
+    launches = f"{max(planned.replicates for planned in points)} launches, means over them" if several else "one launch"
+    table.caption = f"{clock} time; n = samples, {launches}"
     return table
 
 
-def _line(record: RunRecord, planned: PlannedPoint, clock: str, wide: bool) -> list[Text]:
-    point, status = planned.point, record.status(planned)
-    found = [each for each in record.by_point[point.key] if each.row.host is not None]
-    name = Text(f"{point.backend}:{point.variant}")
-    start = [name, Text(str(point.batch)), Text(str(point.seq))]
-    columns = 10 if wide else 7
-    if status not in ("ok", "invalid") or not found:
-        return [
-            *start,
-            *[Text("") for _ in range(columns - 1)],
-            Text(status, style="red" if status != "skipped" else "yellow"),
+Cell = Callable[[list["MeasurementRecord"]], str]
+
+
+def _columns(clock: str, wide: bool, several: bool) -> dict[str, Cell]:
+    """Heading → how its cell is made from the measurements of a point."""
+
+    def figure(field: str, of: str = clock) -> Cell:
+        return lambda found: milliseconds(_mean(getattr(summary, field) for summary in _summaries(found, of)))
+
+    between: Cell = lambda found: _interval(between_launches(_medians(found, clock)))  # noqa: E731 - a table of cells
+    inside: Cell = lambda found: _interval(  # noqa: E731
+        [
+            _mean(getattr(summary, field) for summary in _summaries(found, clock))
+            for field in ("p50_low_ms", "p50_high_ms")
         ]
-    style = "strike" if status == "invalid" else ""
-    summaries = [each.row.device if clock == "device" else each.row.host for each in found]
-    present = [summary for summary in summaries if summary is not None]
-
-    def average(field: str) -> float | None:
-        values = [getattr(summary, field) for summary in present]
-        return mean(values) if values and None not in values else None
-
-    cells = [milliseconds(average(field)) for field in ("mean_ms", "p50_ms", "p95_ms", "p99_ms")]
+    )
+    columns: dict[str, Cell] = {}
+    if not several or wide:
+        columns["mean\nms"] = figure("mean_ms")
+    columns["p50\nms"] = figure("p50_ms")
+    if several:
+        columns["95 % between\nlaunches, ms"] = between
+    elif wide:
+        columns["95 % of p50\nms"] = inside
+    columns["p95\nms"] = figure("p95_ms")
+    columns["p99\nms"] = figure("p99_ms")
+    if wide and clock == "device":
+        columns["host p50\nms"] = figure("p50_ms", "host")
     if wide:
-        cells.append(f"{milliseconds(average('p50_low_ms'))} … {milliseconds(average('p50_high_ms'))}")
-        cells.append(milliseconds(mean(each.row.host.p50_ms for each in found if each.row.host)))
-        cells.append(rate(_mean(each.row.tokens_s for each in found)))
-    cells.append(rate(_mean(each.row.throughput_seq_s for each in found)))
-    cells.append(str(sum(summary.n for summary in present)))
-    return [*start, *[Text(cell, style=style) for cell in cells], _answer(found, status)]
+        columns["tokens/s"] = lambda found: rate(_mean(each.row.tokens_s for each in found))
+    columns["seq/s"] = lambda found: rate(_mean(each.row.throughput_seq_s for each in found))
+    columns["n"] = lambda found: str(sum(summary.n or 0 for summary in _summaries(found, clock)))
+    return columns
+
+
+def _summaries(found: list[MeasurementRecord], clock: str) -> list[Summary | ReportedSummary]:
+    both = (each.row.device if clock == "device" else each.row.host for each in found)
+    return [summary for summary in both if summary is not None]
+
+
+def _medians(found: list[MeasurementRecord], clock: str) -> list[float]:
+    return [summary.p50_ms for summary in _summaries(found, clock) if summary.p50_ms is not None]
+
+
+def _interval(bounds: Sequence[float | None] | None) -> str:
+    if bounds is None or None in bounds:
+        return DASH
+    return " … ".join(milliseconds(bound) for bound in bounds)
 
 
 def _answer(found: list[MeasurementRecord], status: str) -> Text:
@@ -165,7 +190,7 @@ def _answer(found: list[MeasurementRecord], status: str) -> Text:
     if not parities:
         return Text("unchecked", style="yellow")
     worst = max((parity.rel_l2 or 0.0) for parity in parities)
-    return Text(f"✓ {worst:.0e}", style="green")
+    return Text(f"✓ {worst:.0e}" if worst else "✓ exact", style="green")
 
 
 def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:
@@ -183,13 +208,12 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
                     notes.append("stopped by --max-time")
             if notes:
                 yield Text(f"  {name}: {'; '.join(notes)}", style="yellow" if row.status == "ok" else "red")
-    few = [
-        each.row.host.n
+    if any(
+        (each.row.host.n or 0) < P99_SAMPLES
         for planned in points
         for each in record.by_point[planned.point.key]
-        if each.row.host and each.row.host.n < 459
-    ]
-    if few:
+        if each.row.host
+    ):
         yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
 
 
