@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,10 @@ class WorkerTimeout(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a worker ended: `0`, an exit status, or a signal's name; `oom_killed` where the kernel killed for memory meanwhile."""
+    """How a worker ended: `0`, an exit status, or a signal's name.
+
+    `oom_killed`: the kernel killed for lack of memory meanwhile.
+    """
 
     text: str
     oom_killed: bool
@@ -68,6 +72,8 @@ class WorkerProcess:
         self._buffer = b""
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._events, selectors.EVENT_READ)
+        self._end = os.pidfd_open(self._process.pid)  # readable when the process is over, whoever still holds its pipe
+        self._selector.register(self._end, selectors.EVENT_READ)
         self._say(encode_assignment(assignment))
 
     @property
@@ -81,8 +87,11 @@ class WorkerProcess:
         return self._process.returncode is not None
 
     def events(self, timeout_s: float) -> Iterator[Mapping[str, Any]]:
-        """Events until the worker is done or ends. Raises WorkerTimeout when an engine takes longer than `timeout_s` seconds for a
-        point, from the start of its build on."""
+        """Events until the worker is done or ends.
+
+        Raises WorkerTimeout when the engine takes longer than `timeout_s` seconds for a point, from the start of its
+        build on.
+        """
         deadline = time.monotonic() + STARTUP_S + timeout_s
         while True:
             line = self._read_line(deadline)
@@ -92,7 +101,7 @@ class WorkerProcess:
                 event = json.loads(line)
             except ValueError:
                 continue  # half a line of a process that died while it wrote
-            if event["event"] == "done":  # what it left running may keep the pipe open
+            if event["event"] == "done":
                 return
             if event["event"] == "started":
                 deadline = time.monotonic() + STARTUP_S + timeout_s
@@ -110,13 +119,9 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self, timeout_s: float | None = None) -> Exit:
-        """Wait for the end (killing a worker that does not end within EXIT_S), end what it left running, and say how it was."""
+        """Wait for the end (killing a worker that does not end in EXIT_S), end what it left running, say how it was."""
         if not self.ended:
-            process = os.pidfd_open(self._process.pid)
-            try:
-                select.select([process], [], [], EXIT_S if timeout_s is None else timeout_s)
-            finally:
-                os.close(process)
+            select.select([self._end], [], [], EXIT_S if timeout_s is None else timeout_s)
             self.kill()
         code = self._process.wait()
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4 * LOG_TAIL))  # a character takes up to 4 bytes
@@ -133,11 +138,10 @@ class WorkerProcess:
         self._process.wait()
         self._selector.close()
         self._events.close()
+        os.close(self._end)
         if self._process.stdin:
-            try:
+            with suppress(BrokenPipeError):
                 self._process.stdin.close()
-            except BrokenPipeError:
-                pass
         self._log.close()
 
     def _say(self, line: str) -> None:
@@ -152,8 +156,11 @@ class WorkerProcess:
     def _read_line(self, deadline: float) -> bytes | None:
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
-            if left <= 0 or not self._selector.select(left):
+            ready = self._selector.select(left) if left > 0 else []
+            if not ready:
                 raise WorkerTimeout
+            if all(key.fileobj is not self._events for key, _ in ready):
+                return None
             chunk = self._events.read(1 << 16)
             if not chunk:
                 return None
@@ -163,7 +170,7 @@ class WorkerProcess:
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """The parent's environment with the thread count set before any engine is loaded, and nothing that reaches out to a network."""
+    """The parent's environment, with the thread count set before any engine loads, and nothing that asks a network."""
     return {
         **os.environ,
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),

@@ -12,6 +12,12 @@ from benchrun.backends.contract import Point
 from benchrun.runner.protocol import Protocol
 
 
+def clean_line(text: str, limit: int) -> str:
+    """Somebody else's text as one line of printable characters, at most `limit` of them."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in text[: 10 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One point for a worker. `ordinal` is its place in the launch."""
@@ -22,7 +28,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """All that a worker needs: its model, its points, the protocol. `progress_s` is the least time between two ticks, 0 for none."""
+    """All that a worker needs: its model, its points, the protocol.
+
+    `progress_s` is the least time between two ticks, 0 for none.
+    """
 
     spec: ModelSpec
     max_seq: int

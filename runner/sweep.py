@@ -12,12 +12,14 @@ import numpy as np
 from benchrun.results.rows import LaunchRow, MeasurementRow, Parity, PointRow
 from benchrun.results.statistics import summarise
 from benchrun.runner.launcher import Exit, WorkerProcess, WorkerTimeout
-from benchrun.runner.messages import Assignment, Task
+from benchrun.runner.messages import Assignment, Task, clean_line
 from benchrun.runner.plan import Plan, Planned
 
 if TYPE_CHECKING:
     from benchrun.backends.contract import Point
     from benchrun.results import Store
+
+LAST_WORDS = 300  # characters that are quoted of what a worker said before it died
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,17 @@ class Sweep:
         self._progress_s = progress_s
         self._by_key = {planned.point.key: planned for planned in plan.points}
         self._ordinal = 0
-        self._oom: dict[
-            tuple[int, str], int
-        ] = {}  # (replicate, points that differ in batch only) → the batch that ran out of memory
+        # (replicate, points that differ in batch only) → the least batch that ran out of memory
+        self._oom: dict[tuple[int, str], int] = {}
 
     def measure(self, missing: list[tuple[str, int]]) -> None:
-        """Measure (point key, replicate) pairs. On KeyboardInterrupt the point in flight gets its row before it is raised again."""
+        """Measure (point key, replicate) pairs.
+
+        On KeyboardInterrupt the point in flight gets its row before it is raised again.
+        """
+        for each in self._store.run(self._run).measurements:  # of a run that is resumed
+            if each.row.status == "oom" and (known := self._by_key.get(each.row.point_key)):
+                self._ran_out(each.row.replicate, known.point)
         for replicate in sorted({replicate for _, replicate in missing}):
             keys = {key for key, each in missing if each == replicate}
             groups = self._plan.groups(keys)
@@ -105,29 +112,25 @@ class Sweep:
         with WorkerProcess(assignment, request.threads or 1) as worker:
             launch = self._store.add_launch(self._run, LaunchRow(replicate, worker.pid, now()))
             try:
-                for event in worker.events(request.timeout_s):
-                    attempt = self._handle(event, worker, launch, replicate, by_ordinal, attempt)
-                outcome = worker.wait()
+                try:
+                    for event in worker.events(request.timeout_s):
+                        attempt = self._handle(event, worker, launch, replicate, by_ordinal, attempt)
+                    failure = died(worker.wait())
+                except WorkerTimeout:
+                    worker.kill()
+                    worker.wait()
+                    failure = {"status": "timeout", "error": f"took longer than --timeout {request.timeout_s:g} s"}
+                if attempt is None and len(by_ordinal) == len(queue):
+                    # it took up nothing: its first point takes the blame, or the sweep would never end
+                    attempt = Attempt(by_ordinal.pop(tasks[0].ordinal), tasks[0].ordinal, now())
                 if attempt is not None:
-                    self._store_row(launch, replicate, attempt, died(outcome))
-                elif (
-                    not outcome.clean and by_ordinal
-                ):  # it died between points: the next one takes the blame, or the loop never ends
-                    first = by_ordinal.pop(min(by_ordinal))
-                    self._store_row(launch, replicate, Attempt(first, self._next_ordinal(), now()), died(outcome))
-            except WorkerTimeout:
-                worker.kill()
-                outcome = worker.wait()
-                attempt = attempt or Attempt(by_ordinal.pop(min(by_ordinal)), self._next_ordinal(), now())
-                error = f"took longer than --timeout {request.timeout_s:g} s"
-                self._store_row(launch, replicate, attempt, {"status": "timeout", "error": error})
+                    self._store_row(launch, replicate, attempt, failure)
             except KeyboardInterrupt:
                 worker.kill()
-                outcome = worker.wait()
-                if attempt is not None:
-                    self._store_row(
-                        launch, replicate, attempt, {"status": "interrupted", "error": "interrupted by Ctrl-C"}
-                    )
+                worker.wait()
+                if attempt is not None and self._unfinished(attempt, replicate):
+                    interrupted = {"status": "interrupted", "error": "interrupted by Ctrl-C"}
+                    self._store_row(launch, replicate, attempt, interrupted)
                 raise
             finally:
                 if worker.ended:
@@ -166,8 +169,16 @@ class Sweep:
         row = make_row(attempt, replicate, fields, self._plan)
         self._store.add_measurement(self._run, launch, row)
         if row.status == "oom":
-            self._oom[replicate, memory_series(attempt.planned.point)] = attempt.planned.point.batch
+            self._ran_out(replicate, attempt.planned.point)
         self._listen(Update(attempt.planned, replicate, "done", row=row))
+
+    def _unfinished(self, attempt: Attempt, replicate: int) -> bool:
+        """Whether a point has no row yet: Ctrl-C may come when it has just been stored."""
+        return (attempt.planned.point.key, replicate) in self._store.missing(self._run)
+
+    def _ran_out(self, replicate: int, point: Point) -> None:
+        series = replicate, memory_series(point)
+        self._oom[series] = min(point.batch, self._oom.get(series, point.batch))
 
     def _next_ordinal(self) -> int:
         self._ordinal += 1
@@ -176,10 +187,10 @@ class Sweep:
 
 def died(outcome: Exit) -> dict[str, Any]:
     """Fields of a row for a worker that ended without a word."""
-    last = next((line.strip() for line in reversed(outcome.log.splitlines()) if line.strip()), "")
+    last = next((line for line in reversed(outcome.log.splitlines()) if line.strip()), "")
     if outcome.oom_killed:
         return {"status": "oom", "error": "the kernel killed the worker: host memory ran out"}
-    said = f"; its last words: {last[:300]}" if last else ""
+    said = f"; its last words: {clean_line(last, LAST_WORDS)}" if last else ""
     how = f"exited with status {outcome.text}" if outcome.text.isdigit() else f"was ended by {outcome.text}"
     return {"status": "crashed", "error": f"the worker {how}{said}"}
 
@@ -194,9 +205,9 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     if host_summary is not None and host_summary.steady is False:
         flags.add("unsteady")
     same = (
-        "throughput_seq_s", "throughput_batches", "throughput_window_s", "throughput_isolated", "settled", "timed_out", "warmup_n",
-        "warmup_s", "export_s", "compile_s", "load_s", "build_s", "first_run_s", "artefact_bytes", "cache_hit", "peak_device_bytes",
-        "peak_allocator_bytes", "peak_host_bytes",
+        "throughput_seq_s", "throughput_batches", "throughput_window_s", "throughput_isolated", "settled", "timed_out",
+        "warmup_n", "warmup_s", "export_s", "compile_s", "load_s", "build_s", "first_run_s", "artefact_bytes",
+        "cache_hit", "peak_device_bytes", "peak_allocator_bytes", "peak_host_bytes",
     )  # fmt: skip
     rate = fields.get("throughput_seq_s")
     return MeasurementRow(

@@ -1,8 +1,8 @@
 """The worker: a fresh process that measures the points of one assignment and reports each as it happens.
 
-Started by `runner.launcher` as `python -m benchrun.runner.worker FD`: the assignment comes as the first line of standard input,
-events go to the file descriptor FD. After each event that the parent has work with, the worker waits for a line on standard
-input, so that the parent's work (a database row, a progress line) never runs beside a timed call.
+Started by `runner.launcher` as `python -m benchrun.runner.worker FD`: the assignment comes as the first line of
+standard input, events go to the file descriptor FD. After each event that the parent has work with, the worker waits for
+a line on standard input, so that the parent's work (a database row, a progress line) never runs beside a timed call.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchrun.backends.contract import (
 from benchrun.backends.registry import load_backend
 from benchrun.runner import memory
 from benchrun.runner.clocks import DeviceClock, open_device_clock
-from benchrun.runner.messages import Assignment, Task, decode_assignment
+from benchrun.runner.messages import Assignment, Task, clean_line, decode_assignment
 
 if TYPE_CHECKING:
     from benchrun.backends.cache import ArtefactCache
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 VERIFIED_TOKENS = (
     65_536  # the answer is compared for as many whole sequences as fit: a reference for more would take minutes
 )
+# how C++ libraries say it, PyTorch's CPU allocator and ONNX Runtime among them
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to allocate")
+LONGEST_MESSAGE = 500  # characters
 PARENT_DIED = 1  # prctl's PR_SET_PDEATHSIG
 EXIT_ORPHANED = 3
 
@@ -160,7 +163,7 @@ class Worker:
         self._answers: Answers | None = None
 
     def run(self) -> None:
-        """Measure all; return early after a failure that may have left the engine in a bad state: the parent starts afresh."""
+        """Measure all; return early after a failure that may have left the engine in a bad state."""
         for task in self._assignment.tasks:
             self._channel.ask("started", ordinal=task.ordinal)
             progress = Progress(self._channel, task.ordinal, self._assignment.progress_s)
@@ -185,16 +188,17 @@ class Worker:
 
     def _measure(self, task: Task, progress: Progress, found: dict[str, Any]) -> None:
         """Fill `found` with what is learnt on the way, so that a late failure keeps it, and report it."""
+        from benchrun.results.plain import plain_json
         from benchrun.runner import loops
         from benchrun.runner.inputs import make_inputs
 
         point, protocol = task.point, self._assignment.protocol
         memory.reset_peak()
-        progress.enter("build")
         model, answers = self._load()
         inputs = make_inputs(model.spec.shape, point.head, point.batch, point.seq, protocol.input_seed)
         probe = first_rows(inputs[0], VERIFIED_TOKENS)
         exact, rounded = answers.expected(probe, point.dtype)
+        progress.enter("build")  # --timeout counts from here: what came before was not the engine's work
         self._backend.reset_peak()
         build = WorkerBuild(self._cache, self._points)
         session: Session | None = None
@@ -244,7 +248,7 @@ class Worker:
                 "flags": ["leaks_memory"] if leaking else [],
             }
             progress.phase = "verify"
-            facts = dict(session.facts()) | {f"model_{name}": value for name, value in model.facts.items()}
+            facts = plain_json(session.facts()) | {f"model_{name}": value for name, value in model.facts.items()}
             facts["parity_sequences"] = len(probe.lengths)
             found["facts"] = facts
             self._judge(point, parity, problem, facts)
@@ -271,7 +275,11 @@ class Worker:
         rounded: Mapping[str, FloatArray] | None,
         rows: int,
     ) -> tuple[dict[str, Any], float | None]:
-        """One inference into poisoned buffers, compared with the reference: parity as a dict, distance to the rounded reference."""
+        """One inference into poisoned buffers, compared with the reference.
+
+        Parity as a dict, and for low precisions the distance to fp32 arithmetic on the original or the rounded weights,
+        whichever is nearer.
+        """
         from dataclasses import asdict
 
         from benchrun.runner.parity import compare, relative_distance
@@ -281,9 +289,9 @@ class Worker:
         session.synchronize()
         answer = {name: array[:rows] for name, array in session.outputs().items()}
         parity: Parity = compare(answer, exact, point.dtype)
-        distance = (
-            relative_distance(answer, rounded) if rounded is not None and parity.nan_share == 0 and parity.ok else None
-        )
+        distance = None
+        if rounded is not None and parity.ok:
+            distance = min(relative_distance(answer, each) for each in (rounded, exact))
         return asdict(parity), distance
 
     def _judge(self, point: Point, parity: Mapping[str, Any], distance: float | None, facts: Mapping[str, Any]) -> None:
@@ -327,15 +335,17 @@ def classify(error: BaseException, phase: str) -> str:
             return status
     if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
         return "oom"
+    if any(words in str(error).lower() for words in OUT_OF_MEMORY):
+        return "oom"
     return "build_failed" if phase == "build" else "error"
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception in one line of at most 500 characters; its type where it is not one of ours."""
-    text = " ".join(str(error).split())
-    if not isinstance(error, BackendError):
-        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text if len(text) <= 500 else text[:497] + "..."
+    """The message of an exception in one line; with its type where it is not one of ours."""
+    text = clean_line(str(error), LONGEST_MESSAGE)
+    if isinstance(error, BackendError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def main() -> None:
