@@ -2,7 +2,8 @@
 
 Started by `runner.launcher` as `python -m benchrun.runner.worker FD`: the assignment comes as the first line of
 standard input, events go to the file descriptor FD. After each event that the parent has work with, the worker waits
-for a line on standard input, so that the parent's work (a database row, a progress line) never runs beside a timed call.
+for a line on standard input, so that the parent's work (a database row, a progress line) never runs beside a timed
+call.
 """
 
 from __future__ import annotations
