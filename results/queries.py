@@ -21,7 +21,7 @@ from benchrun.results.records import (
 from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
 from benchrun.results.samples import decode
 from benchrun.results.schema import CLOCKS, Environment, Launch, Measurement, Point, Run, RunPoint, SampleSet
-from benchrun.results.statistics import Summary
+from benchrun.results.statistics import ReportedSummary, Summary
 
 if TYPE_CHECKING:
     from benchrun.results.rows import Samples
@@ -33,6 +33,7 @@ _PLAIN_FIELDS = tuple(
     if f.name not in ("host", "device", "parity", "flags", "host_samples", "device_samples")
 )
 _SUMMARY_FIELDS = tuple(f.name for f in fields(Summary))
+_ALWAYS_THERE = ("n", "mean_ms", "min_ms", "max_ms", "mad_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99_9_ms")
 _PARITY_FIELDS = tuple(f.name for f in fields(Parity))
 _POINT_FIELDS = tuple(f.name for f in fields(PointRow))
 _LAUNCH_FIELDS = tuple(f.name for f in fields(LaunchRow))
@@ -196,23 +197,28 @@ def _run(row: RowMapping) -> RunRow:
 def measurement_row(row: RowMapping, samples: Mapping[str, Samples] | None = None) -> MeasurementRow:
     """A row of the table `measurements` as plain data."""
     given = samples or {}
-    summaries = {
-        clock: Summary(**{name: row[f"{clock}_{name}"] for name in _SUMMARY_FIELDS})
-        for clock in CLOCKS
-        if row[f"{clock}_n"] is not None
-    }
+    summaries = {clock: _summary(row, clock) for clock in CLOCKS}
     parity = None
     if row["parity_ok"] is not None:
         parity = Parity(**{name: row[f"parity_{name}"] for name in _PARITY_FIELDS})
     return MeasurementRow(
         **{name: row[name] for name in _PLAIN_FIELDS},
-        host=summaries.get("host"),
-        device=summaries.get("device"),
+        host=summaries["host"],
+        device=summaries["device"],
         parity=parity,
         flags=tuple(row["flags"]),
         host_samples=given.get("host"),
         device_samples=given.get("device"),
     )
+
+
+def _summary(row: RowMapping, clock: str) -> Summary | ReportedSummary | None:
+    """Our own samples are always summed up whole; what lacks a figure is what a foreign tool reported."""
+    columns = {name: row[f"{clock}_{name}"] for name in _SUMMARY_FIELDS}
+    if all(value is None for value in columns.values()):
+        return None
+    whole = all(columns[name] is not None for name in _ALWAYS_THERE)
+    return Summary(**columns) if whole else ReportedSummary(**columns)
 
 
 def measurement_columns(row: MeasurementRow) -> dict[str, Any]:

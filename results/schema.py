@@ -140,7 +140,7 @@ class Run(Base):
 
 
 class Point(Base):
-    """One thing that can be measured."""
+    """One thing that can be measured. NULL is for imported points: the foreign file could not know it."""
 
     __tablename__ = "points"
     __table_args__ = (
@@ -150,16 +150,16 @@ class Point(Base):
     )
 
     key: Mapped[str] = mapped_column(primary_key=True)
-    model: Mapped[str]
-    weights: Mapped[str]
-    head: Mapped[str]
+    model: Mapped[str | None]
+    weights: Mapped[str | None]
+    head: Mapped[str | None]
     backend: Mapped[str]
     variant: Mapped[str]
-    device: Mapped[str]
-    dtype: Mapped[str]
-    batch: Mapped[int]
-    seq: Mapped[int]
-    workload: Mapped[str]
+    device: Mapped[str | None]
+    dtype: Mapped[str | None]
+    batch: Mapped[int | None]
+    seq: Mapped[int | None]
+    workload: Mapped[str | None]
     protocol: Mapped[str]
     overrides: Mapped[dict[str, Any]]
     options: Mapped[dict[str, Any]]

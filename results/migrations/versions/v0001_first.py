@@ -136,10 +136,13 @@ def _create_plan_tables() -> None:
     op.create_index("ix_runs_environment_id", "runs", ["environment_id"])
     op.create_table(
         "points",
-        *(_text(name) for name in ("key", "model", "weights", "head", "backend", "variant", "device", "dtype")),
-        sa.Column("batch", sa.Integer(), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
-        _text("workload"),
+        _text("key"),
+        *(_text(name, nullable=True) for name in ("model", "weights", "head")),
+        *(_text(name) for name in ("backend", "variant")),
+        *(_text(name, nullable=True) for name in ("device", "dtype")),
+        sa.Column("batch", sa.Integer()),
+        sa.Column("seq", sa.Integer()),
+        _text("workload", nullable=True),
         _text("protocol"),
         _json("overrides"),
         _json("options"),
