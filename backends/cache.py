@@ -292,6 +292,11 @@ def _canonical(kind: str, ingredients: Mapping[str, object]) -> str:
     if not _KIND.match(kind):
         raise ValueError(f"artefact kind {kind!r} must be lower-case letters, digits and underscores")
     recipe = {"format": _FORMAT, "kind": kind, "ingredients": dict(ingredients)}
+    # once through JSON first: it makes keys strings, which sort differently from numbers
+    return _compact(json.loads(json.dumps(recipe, allow_nan=False)))
+
+
+def _compact(recipe: object) -> str:
     return json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -304,7 +309,7 @@ def _manifest(entry: Path) -> _Manifest:
         return _Manifest(
             kind=str(recipe["kind"]),
             ingredients=dict(recipe["ingredients"]),
-            recipe=json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False),
+            recipe=_compact(recipe),
             files=files,
         )
     except (AttributeError, KeyError, TypeError) as error:

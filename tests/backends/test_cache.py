@@ -60,10 +60,17 @@ def test_another_recipe_is_another_entry(cache: ArtefactCache, kind: str, ingred
     assert not other.hit and other.key != first.key
 
 
+def test_keys_that_are_numbers_are_found_again(cache: ArtefactCache) -> None:
+    ingredients = {"id2label": {number: f"LABEL_{number}" for number in range(12)}}
+    assert not cache.obtain("onnx", ingredients, writer()).hit
+    assert cache.obtain("onnx", ingredients, never).hit
+    assert cache.verify() == ()
+
+
 def test_ingredients_must_be_plain_json(cache: ArtefactCache) -> None:
     with pytest.raises(TypeError):
         cache.obtain("onnx", {"path": Path("/x")}, never)
-    with pytest.raises(ValueError, match="[Nn]ot JSON|Out of range"):
+    with pytest.raises(ValueError, match=r"[Nn]ot JSON|Out of range"):
         cache.obtain("onnx", {"scale": float("nan")}, never)
     with pytest.raises(ValueError, match="lower-case"):
         cache.obtain("../onnx", {}, never)
@@ -196,7 +203,7 @@ def test_remove(cache: ArtefactCache) -> None:
 
 def test_an_unusable_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(CacheError, match="cannot be used .* set BENCHRUN_CACHE to another folder"):
+    with pytest.raises(CacheError, match=r"cannot be used .* set BENCHRUN_CACHE to another folder"):
         ArtefactCache(tmp_path / "file").obtain("onnx", {}, writer())
 
 
