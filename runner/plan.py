@@ -11,6 +11,7 @@ from benchrun.backends.contract import DTYPES, HEADS, Description, OptionValue, 
 from benchrun.backends.registry import UnknownBackend, load_backend
 from benchrun.runner.devices import list_devices, usable_cores
 from benchrun.runner.errors import UsageError
+from benchrun.runner.lists import LARGEST
 from benchrun.runner.protocol import Protocol
 
 WORKLOADS = ("padded",)
@@ -56,7 +57,10 @@ class SweepRequest:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A point with what its worker needs to load the model. `refusal` says why it will be skipped, where that is known."""
+    """A point with what its worker needs to load the model.
+
+    `refusal` says why it will be skipped, where that is known.
+    """
 
     point: Point
     spec: ModelSpec
@@ -126,11 +130,11 @@ def make_plan(request: SweepRequest) -> Plan:
                         planned.append(
                             Planned(point, spec, absent[description.name] or refusal(description, variant, kind, dtype))
                         )
-    reasons = {each.refusal for each in planned}
-    if None not in reasons and len(reasons) == 1:
-        raise UsageError(reasons.pop() or "")
+    if all(each.refusal for each in planned):
+        raise UsageError("; ".join(dict.fromkeys(each.refusal or "" for each in planned)))
     _check_options_used(request.options, [description for description, _ in engines])
-    return Plan(request, tuple(planned))
+    points = {each.point.key: each for each in planned}  # torch and torch:eager may be the same
+    return Plan(request, tuple(points.values()))
 
 
 def check_request(request: SweepRequest) -> None:
@@ -153,6 +157,8 @@ def check_request(request: SweepRequest) -> None:
     ):
         if not number >= least:
             raise UsageError(f"--{name} {number} is too small: it must be at least {least}")
+        if number > LARGEST:
+            raise UsageError(f"--{name} {number} is too large: it must be at most {LARGEST}")
     for name, values in (
         ("backend", request.backends),
         ("model", request.models),
@@ -204,8 +210,10 @@ def normalise_device(text: str) -> str:
 def choose_options(
     description: Description, asked: Mapping[str, OptionValue], threads: int, device_kind: str
 ) -> tuple[tuple[str, OptionValue], ...]:
-    """The options of a point: those asked for (`name` or `backend.name`) that differ from the default, and on a CPU the threads,
-    which there are part of what is measured."""
+    """The options of a point: those asked for (`name` or `backend.name`) that differ from the default.
+
+    On a CPU the threads are among them: there they are part of what is measured.
+    """
     chosen: dict[str, OptionValue] = {"threads": threads} if device_kind == "cpu" else {}
     for option in description.options:
         value = asked.get(f"{description.name}.{option.name}", asked.get(option.name, option.default))
