@@ -1,0 +1,97 @@
+"""Fixtures that several rooms share: the installed command, run for real in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("benchrun")
+SECONDS = 240.0  # far more than any command here takes, so that a hang ends as a failure
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Standard output as the one JSON document that it must be, checked against the schema kept in the repository."""
+        from benchrun.results.document import document_schema
+        from jsonschema import Draft202012Validator
+
+        found: dict[str, Any] = json.loads(self.out)
+        Draft202012Validator(document_schema()).validate(found)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Runs `benchrun` with its database, artefact cache and working directory in `folder`."""
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def db(self) -> Path:
+        """The database that `$BENCHRUN_DB` names."""
+        return self.folder / "runs.db"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Wide, without colours, without a network."""
+        return {
+            **os.environ,
+            "BENCHRUN_DB": str(self.db),
+            "BENCHRUN_CACHE": str(self.folder / "cache"),
+            "HF_HUB_OFFLINE": "1",
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+            **self.settings,
+        }
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start the command and go on."""
+        return subprocess.Popen(
+            [str(COMMAND), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+            **options,
+        )
+
+    def __call__(self, *arguments: str, **options: Any) -> Outcome:
+        """Run the command to its end."""
+        with self.start(*arguments, **options) as process:
+            try:
+                out, err = process.communicate(timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return Outcome(process.returncode, out, err)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """The command in a fresh folder."""
+    return Bench(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def make_bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Bench]:
+    """Fresh folders for sweeps that all tests of a module look at."""
+    return lambda: Bench(tmp_path_factory.mktemp("bench"))
