@@ -20,12 +20,19 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 def export_csv(record: RunRecord) -> str:
     """The flat table of a run."""
     columns = [column for column in COLUMNS if column.kind != "samples"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = _Lines()
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([column.name for column in columns])
     for row in flat_rows(record):
         writer.writerow([_cell(column.kind, row[column.name]) for column in columns])
     return text.getvalue()
+
+
+class _Lines(io.StringIO):
+    """Ends lines with a bare line feed. The writer is told otherwise, since it quotes a carriage return in a cell only then."""
+
+    def write(self, line: str, /) -> int:
+        return super().write(line.removesuffix("\r\n") + "\n")
 
 
 def _cell(kind: Kind, value: Any) -> str:

@@ -70,7 +70,8 @@ import sqlalchemy as sa
 from alembic import op
 revision, down_revision = "later", {head!r}
 def upgrade():
-    with op.batch_alter_table("measurements", recreate="always") as table:
+    rebuild = "always" if op.get_bind().dialect.name == "sqlite" else "never"
+    with op.batch_alter_table("measurements", recreate=rebuild) as table:
         table.add_column(sa.Column("energy_joules", sa.Double()))
     {more}
 '''
