@@ -25,8 +25,9 @@ def load_backend(name: str) -> type[Backend]:
         )
     try:
         found = entries[name].load()
-    except Exception as error:  # somebody else's code: anything can happen
-        raise UnknownBackend(f"backend {name!r} ({entries[name].value}) cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # somebody else's code: anything can happen
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnknownBackend(f"backend {name!r} ({entries[name].value}) cannot be imported: {reason}") from error
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise UnknownBackend(f"backend {name!r} ({entries[name].value}) is not a benchrun.backends.contract.Backend")
     return found
