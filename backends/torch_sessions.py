@@ -252,7 +252,7 @@ class OperatorSpy(TorchDispatchMode):
     """Notes the dtype of each operator that PyTorch really dispatches."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # a subclass hook of torch without types
         self.operators: Counter[tuple[str, str]] = Counter()
         self.attention_kernels: Counter[str] = Counter()
         self.gelus: Counter[str] = Counter()

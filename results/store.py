@@ -232,6 +232,17 @@ class Store:
         with self.reading() as connection:
             return queries.environments(connection)
 
+    def executed(self, fingerprints: Sequence[str]) -> set[tuple[str, str]]:
+        """(backend, variant) pairs that gave a right answer on hardware with one of these fingerprints."""
+        query = (
+            select(Point.backend, Point.variant)
+            .join(Measurement, Measurement.point_key == Point.key)
+            .where(Measurement.status == "ok", Measurement.fingerprint.in_(fingerprints))
+            .distinct()
+        )
+        with self.reading() as connection:
+            return {(row.backend, row.variant) for row in connection.execute(query)}
+
     # --- shared ---
 
     def _one(self, connection: Connection, run_id: str, column: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 LEAK_SHARE_PER_100 = 0.01  # growth of the process over the timed loop that earns the flag `leaks_memory`
@@ -11,10 +12,8 @@ LEAK_LEAST_BYTES = 1 << 20  # below a mebibyte it is the allocator's noise
 
 def reset_peak() -> None:
     """Start a new measurement of `peak_bytes` (Linux: writes 5 to /proc/self/clear_refs)."""
-    try:
+    with suppress(OSError):  # then the peak is the process's so far
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # then the peak is the process's so far
 
 
 def peak_bytes() -> int | None:

@@ -242,3 +242,34 @@ def rm(run: RunId, db: Db = None, yes: Annotated[bool, typer.Option("--yes", "-y
     from benchrun.runner.cli.runs_command import remove_run
 
     return remove_run(run, db, sure=yes)
+
+
+cache = typer.Typer(help="Exported graphs, compiled engines and the like, kept between runs.", no_args_is_help=True)
+app.add_typer(cache, name="cache")
+
+
+@cache.command("ls")
+def cache_ls(json: Json = False) -> int:
+    """List entries, latest used last."""
+    from benchrun.runner.cli.cache_command import list_entries
+
+    return list_entries(as_json=json)
+
+
+@cache.command("rm")
+def cache_rm(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys as 'benchrun cache ls' shows them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all entries.")] = False,
+) -> int:
+    """Remove entries; they are made again when needed."""
+    from benchrun.runner.cli.cache_command import remove_entries
+
+    return remove_entries(keys or [], everything=everything)
+
+
+@cache.command("verify")
+def cache_verify() -> int:
+    """Compare every file with its checksum and discard damaged entries. Exit 1 if there were any."""
+    from benchrun.runner.cli.cache_command import verify_entries
+
+    return verify_entries()

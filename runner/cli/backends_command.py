@@ -6,23 +6,26 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchrun.backends.contract import Backend, Description, Variant
+from benchrun.backends.contract import Description, Variant
 from benchrun.backends.registry import UnknownBackend, backend_entries, load_backend
 from benchrun.runner.devices import list_devices
 from benchrun.runner.environment import installed_version
 
 CHECK_S = 60
+NEVER = "never run"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One variant of one engine on this machine. `verified` maps a device kind to how far the project itself got with it."""
+    """One variant of one engine on this machine. `verified` is how far it got here, by the stored runs; `project` maps a device
+    kind to how far the project itself got with it."""
 
     engine: str
     available: bool
@@ -31,7 +34,8 @@ class Line:
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     install: str
-    verified: dict[str, str]
+    verified: str
+    project: dict[str, str]
     summary: str
     checked: bool = False
 
@@ -46,19 +50,21 @@ def list_backends(*, as_json: bool, check: bool) -> int:
     console = Console()
     console.print(f"devices here: {', '.join(list_devices())}", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("engine", "here", "version", "devices", "dtypes", "verified"):
+    for name in ("engine", "here", "version", "devices", "dtypes", "verified here", "by the project"):
         table.add_column(name, no_wrap=name in ("engine", "here"), overflow="fold")
     for line in lines:
         here = Text("yes", style="green") if line.available else Text("no", style="yellow")
-        verified = ", ".join(f"{kind}: {level}" for kind, level in line.verified.items())
+        project = ", ".join(f"{kind}: {level}" for kind, level in line.project.items())
         versions = ", ".join(line.versions.values())
-        table.add_row(line.engine, here, versions, ", ".join(line.devices), " ".join(line.dtypes), verified)
+        table.add_row(
+            line.engine, here, versions, ", ".join(line.devices), " ".join(line.dtypes), line.verified, project
+        )
     console.print(table, highlight=False)
     for line in lines:
         if line.reason:
             console.print(Text.assemble((line.engine, "bold"), f": {line.reason}"), highlight=False)
     console.print(
-        "verified: how far the project has got with it – executed, built, compiled or never run (docs/engines.md)",
+        "executed, built, compiled or never run: how far it got here, by your stored runs, and in the project (docs/engines.md)",
         style="dim",
         highlight=False,
     )
@@ -70,16 +76,14 @@ def describe_backend(name: str, *, check: bool) -> list[Line]:
     try:
         backend = load_backend(name)
     except UnknownBackend as error:
-        return [Line(name, False, str(error), {}, (), (), "", {}, "")]
+        return [Line(name, False, str(error), {}, (), (), "", NEVER, {}, "")]
     about = backend.description
     missing = backend.missing()
     found = probe(name) if check and missing is None else None
-    return [_line(backend, about, variant, missing, found) for variant in about.variants]
+    return [_line(about, variant, missing, found) for variant in about.variants]
 
 
-def _line(
-    backend: type[Backend], about: Description, variant: Variant, missing: str | None, found: dict[str, Any] | None
-) -> Line:
+def _line(about: Description, variant: Variant, missing: str | None, found: dict[str, Any] | None) -> Line:
     versions = {each: found_version for each in about.distributions if (found_version := installed_version(each))}
     devices = tuple(device for device in list_devices() if device.partition(":")[0] in variant.devices)
     reason = missing or ""
@@ -101,10 +105,25 @@ def _line(
         devices=devices,
         dtypes=dtypes,
         install=about.install,
-        verified=dict(variant.verified),
+        verified="executed" if (about.name, variant.name) in executed_here() else NEVER,
+        project=dict(variant.verified),
         summary=variant.summary,
         checked=found is not None,
     )
+
+
+@cache
+def executed_here() -> set[tuple[str, str]]:
+    """(backend, variant) pairs that stored runs of this machine have executed; none where there is no readable database."""
+    from benchrun.results import open_store
+    from benchrun.results.errors import StoreError
+    from benchrun.runner.environment import read_environment
+
+    try:
+        with open_store(read_only=True) as store:
+            return store.executed([read_environment(device).fingerprint for device in list_devices()])
+    except StoreError:
+        return set()
 
 
 def probe(name: str) -> dict[str, Any]:

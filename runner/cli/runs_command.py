@@ -81,7 +81,8 @@ def show_run(given: str, db: str | None, *, as_json: bool) -> int:
 def export_run(given: str, format: str, output: Path | None, db: str | None) -> int:
     """`benchrun export`."""
     from benchrun.results import open_store
-    from benchrun.results.exporters import FORMATS, export_run as export
+    from benchrun.results.exporters import FORMATS
+    from benchrun.results.exporters import export_run as export
 
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
