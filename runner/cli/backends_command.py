@@ -16,6 +16,7 @@ from rich.text import Text
 from benchrun.backends.contract import Description, Variant
 from benchrun.backends.registry import UnknownBackend, backend_entries, load_backend
 from benchrun.runner.devices import list_devices
+from benchrun.runner.cli.tables import WIDE
 from benchrun.runner.environment import installed_version
 
 CHECK_S = 60
@@ -49,15 +50,22 @@ def list_backends(*, as_json: bool, check: bool) -> int:
         return 0
     console = Console()
     console.print(f"devices here: {', '.join(list_devices())}", highlight=False)
+    wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("engine", "here", "version", "devices", "dtypes", "verified here", "by the project"):
-        table.add_column(name, no_wrap=name in ("engine", "here"), overflow="fold")
+    for name in (
+        "engine",
+        "here",
+        "version",
+        *(("devices", "dtypes") if wide else ()),
+        "verified here",
+        "in the project",
+    ):
+        table.add_column(name, no_wrap=name != "in the project")
     for line in lines:
         here = Text("yes", style="green") if line.available else Text("no", style="yellow")
-        project = ", ".join(f"{kind}: {level}" for kind, level in line.project.items())
-        versions = ", ".join(line.versions.values())
+        more = (", ".join(line.devices), " ".join(line.dtypes)) if wide else ()
         table.add_row(
-            line.engine, here, versions, ", ".join(line.devices), " ".join(line.dtypes), line.verified, project
+            line.engine, here, ", ".join(line.versions.values()), *more, line.verified, by_level(line.project)
         )
     console.print(table, highlight=False)
     for line in lines:
@@ -69,6 +77,14 @@ def list_backends(*, as_json: bool, check: bool) -> int:
         highlight=False,
     )
     return 0
+
+
+def by_level(verified: dict[str, str]) -> str:
+    """`executed on cpu, cuda; never run on rocm`."""
+    levels: dict[str, list[str]] = {}
+    for kind, level in verified.items():
+        levels.setdefault(level, []).append(kind)
+    return "; ".join(f"{level} on {', '.join(kinds)}" for level, kinds in levels.items())
 
 
 def describe_backend(name: str, *, check: bool) -> list[Line]:
