@@ -287,7 +287,7 @@ RTX_ONLY: dict[str, type] = {
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """One of the libraries that share this API. `modules` are the names it is imported by, the first that is there wins."""
+    """One of the libraries that share this API. Of `modules`, the names it is imported by, the first found is used."""
 
     name: str
     library: str
@@ -338,12 +338,13 @@ def missing_names(module: ModuleType, flavour: Flavour) -> tuple[str, ...]:
     for class_name, protocols in flavour.protocols.items():
         found = getattr(module, class_name, None)
         wanted = [name for protocol in protocols for name in members(protocol)]
-        absent += [class_name] if found is None else [f"{class_name}.{name}" for name in wanted if not hasattr(found, name)]
+        lost = [f"{class_name}.{name}" for name in wanted if not hasattr(found, name)]
+        absent += [class_name] if found is None else lost
     return tuple(absent)
 
 
 def load_bindings(flavour: Flavour) -> Bindings:
-    """Import the library. Raises Unsupported, with what to do, where it is not there or is not one that benchrun knows."""
+    """Import the library. Raises Unsupported, with what to do, where it is not there or not as benchrun knows it."""
     module = None
     for name in flavour.modules:
         try:
@@ -369,8 +370,8 @@ def how_to_install(flavour: Flavour) -> str:
     if flavour.rtx:
         return flavour.install
     return (
-        f"{flavour.install} (its libraries, libnvinfer, are downloaded from NVIDIA's own package index while it installs, and "
-        "cannot be had from the default one: without access to that index this fails)"
+        f"{flavour.install} (its libraries, libnvinfer, come from NVIDIA's own package index while it installs and "
+        "cannot be had from the default one: without access to NVIDIA's this fails)"
     )
 
 
