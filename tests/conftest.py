@@ -28,8 +28,9 @@ class Outcome:
     @property
     def document(self) -> dict[str, Any]:
         """Standard output as the one JSON document that it must be, checked against the schema kept in the repository."""
-        from benchrun.results.document import document_schema
         from jsonschema import Draft202012Validator
+
+        from benchrun.results.document import document_schema
 
         found: dict[str, Any] = json.loads(self.out)
         Draft202012Validator(document_schema()).validate(found)

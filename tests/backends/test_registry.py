@@ -48,7 +48,9 @@ def test_a_module_that_cannot_be_imported_is_one_sentence() -> None:
 
 
 def test_what_is_no_backend_is_refused() -> None:
-    with pytest.raises(UnknownBackend, match=r"\(benchrun_hostile:Stranger\) is not a benchrun.backends.contract.Backend"):
+    with pytest.raises(
+        UnknownBackend, match=r"\(benchrun_hostile:Stranger\) is not a benchrun.backends.contract.Backend"
+    ):
         load_backend("hostile-stranger")
 
 

@@ -110,7 +110,7 @@ def test_a_configuration_gives_defaults_and_presets(tmp_path: Path) -> None:
     assert find_preset("nightly", config).settings == {"batch": [1, 8]}
     assert find_preset("quick", config).settings == {"model": "bert-base"}  # one's own come before built-in ones
     assert find_preset("aitemplate-bert", config) is BUILT_IN["aitemplate-bert"]
-    with pytest.raises(UsageError, match="unknown preset 'nosuch': choose from aitemplate-bert, .*nightly"):
+    with pytest.raises(UsageError, match=r"unknown preset 'nosuch': choose from aitemplate-bert, .*nightly"):
         find_preset("nosuch", config)
 
 
