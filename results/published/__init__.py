@@ -1,6 +1,8 @@
 """Published tables: figures that vendors printed, with the conditions they were taken under.
 
     from benchrun.results.published import load, published_tables, compare
+
+Nothing here touches the database.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class TestLoadGen:
         }
         assert len(latencies) == 6
         stream = {k: Decimal(v) for k, v in shipped["SingleStream"].printed.items()}
-        assert stream == {k: v for k, v in latencies.items()} == latencies
+        assert stream == latencies
 
     def test_the_gpu_is_not_guessed(self) -> None:
         assert all(row.hardware is None for row in load("mlperf_open_nvidia").rows)
@@ -213,9 +213,7 @@ class TestNewerFigures:
 
     def test_real_lengths_run_over_twice_as_fast_as_padded_ones(self) -> None:
         shape = ("NVIDIA A100-40G", "bert-large", 384, 128)
-        padded = {
-            r.dtype: r for r in load("demobert_trt10").rows if (r.hardware, r.model, r.seq, r.batch) == shape
-        }
+        padded = {r.dtype: r for r in load("demobert_trt10").rows if (r.hardware, r.model, r.seq, r.batch) == shape}
         closed = load("mlperf_closed_nvidia").rows
         real = {r.dtype: r for r in closed if r.hardware == "NVIDIA A100-SXM-80GB"}
         for dtype, factor in (("int8", 2.4), ("fp16", 2.2)):
