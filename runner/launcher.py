@@ -43,11 +43,6 @@ class Exit:
     oom_killed: bool
     log: str
 
-    @property
-    def clean(self) -> bool:
-        """Whether it ended by itself without an error."""
-        return self.text == "0"
-
 
 class WorkerProcess:
     """A worker in a session of its own: Ctrl-C reaches the parent only, which then ends it."""
@@ -118,10 +113,10 @@ class WorkerProcess:
         if not self.ended:
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def wait(self, timeout_s: float | None = None) -> Exit:
+    def wait(self) -> Exit:
         """Wait for the end (killing a worker that does not end in EXIT_S), end what it left running, say how it was."""
         if not self.ended:
-            select.select([self._end], [], [], EXIT_S if timeout_s is None else timeout_s)
+            select.select([self._end], [], [], EXIT_S)
             self.kill()
         code = self._process.wait()
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4 * LOG_TAIL))  # a character takes up to 4 bytes

@@ -161,8 +161,7 @@ class Sweep:
                 fields["status"] = "ok"
             self._store_row(launch, replicate, attempt, fields)
             attempt = None
-        if kind != "done":
-            worker.answer()
+        worker.answer()
         return attempt
 
     def _store_row(self, launch: int | None, replicate: int, attempt: Attempt, fields: Mapping[str, Any]) -> None:
