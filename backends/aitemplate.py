@@ -1,7 +1,8 @@
 """AITemplate (Meta): BERT and RoBERTa encoders compiled ahead of time to one library per batch and sequence length.
 
-It comes from a source install only. What it needs to know of this machine is worked out in `aitemplate_target`, what is
-built in `aitemplate_bert`, and `aitemplate_engine` does it; docs/aitemplate.md tells what has run where.
+It comes from a source install only. `aitemplate_target` works out what it needs to know of this machine,
+`aitemplate_bert` what is built; `aitemplate_compile` and `aitemplate_session` do it. docs/aitemplate.md tells what has
+run where.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,8 +31,26 @@ from benchrun.backends.contract import (
 
 if TYPE_CHECKING:
     from benchrun.backends.aitemplate_bert import EncoderPlan
+    from benchrun.backends.aitemplate_compile import Target
     from benchrun.backends.aitemplate_target import Compiler, Installation
     from benchrun.backends.models import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU as PyTorch tells it: `capability` of NVIDIA's, `architecture` (`gfx90a:sramecc+:xnack-`) of AMD's."""
+
+    kind: str
+    index: int
+    name: str
+    capability: tuple[int, int] = (0, 0)
+    architecture: str = ""
+
+    def arch(self) -> tuple[str, dict[str, object]]:
+        """AITemplate's name for it, and facts. Raises Unsupported where it has none."""
+        if self.kind == "cuda":
+            return aitemplate_target.cuda_arch(self.capability)
+        return aitemplate_target.rocm_arch(self.architecture)
 
 
 class AITemplateBackend(Backend):
@@ -49,17 +70,19 @@ class AITemplateBackend(Backend):
                 {"cuda": "compiled"},
             ),
             Variant(
-                "rocm", "composable kernel's kernels chosen by profiling", ("rocm",), ("fp16",), {"rocm": "never run"}
+                "rocm",
+                "composable kernel's kernels chosen by profiling",
+                ("rocm",),
+                ("fp16",),
+                {"rocm": "never run"},
             ),
         ),
         options=(
             Option(
-                "activation", "auto: the model's own; gelu: erf; fast_gelu: tanh", "auto", ("auto", "gelu", "fast_gelu")
+                "activation", "auto: the model's; gelu: erf; fast_gelu: tanh", "auto", ("auto", "gelu", "fast_gelu")
             ),
             Option("accumulate", "what matrix products add in", "fp32", ("fp32", "fp16")),
-            Option(
-                "attention", "auto: flash where the head size fits, else mem_eff", "auto", ("auto", "flash", "mem_eff")
-            ),
+            Option("attention", "auto: flash where heads fit, else mem_eff", "auto", ("auto", "flash", "mem_eff")),
             Option(
                 "cuda_graph",
                 "on: captured once, replayed; engine: AITemplate's own, captured at each call; auto: off on ROCm only",
@@ -74,16 +97,17 @@ class AITemplateBackend(Backend):
             installation = aitemplate_target.find_installation()
         except Unsupported as error:
             return Availability(False, str(error))
-        versions = {"aitemplate": installation.version} | (
-            {"commit": installation.commit} if installation.commit else {}
-        )
+        versions = {"aitemplate": installation.version}
+        if installation.commit:
+            versions["commit"] = installation.commit
         try:
-            from benchrun.backends.aitemplate_engine import import_aitemplate
+            from benchrun.backends.aitemplate_compile import import_aitemplate
 
             import_aitemplate()
+            gpus = self.gpus()
         except Exception as error:  # somebody else's code at import: anything can happen
             return Availability(False, f"importing AITemplate from {installation.root} failed: {error}", versions)
-        return _devices(installation, versions)
+        return availability(installation, gpus, versions)
 
     def prepare(self, model: Model, point: Point, build: Build) -> Session:
         plan = aitemplate_bert.plan_encoder(model.config, point)
@@ -91,87 +115,104 @@ class AITemplateBackend(Backend):
         graph = graph_mode(point)
         installation = aitemplate_target.find_installation()
         aitemplate_target.check_third_party(installation, point.device_kind)
-        from benchrun.backends.torch import torch_device
-
-        device = torch_device(point)
-        return self._build(model, point, build, plan, accumulate, graph, installation, device)
-
-    def _build(
-        self,
-        model: Model,
-        point: Point,
-        build: Build,
-        plan: EncoderPlan,
-        accumulate: str,
-        graph: str,
-        installation: Installation,
-        device: Any,
-    ) -> Session:  # pragma: no cover - needs AITemplate (source install) and a GPU
-        import torch
-
-        from benchrun.backends import aitemplate_engine
-
-        kind = point.device_kind
-        properties = torch.cuda.get_device_properties(device)
-        if kind == "cuda":
-            arch, arch_facts = aitemplate_target.cuda_arch((properties.major, properties.minor))
-        else:
-            arch, arch_facts = aitemplate_target.rocm_arch(properties.gcnArchName)
-        compiler = aitemplate_target.find_compiler(kind)
+        gpu = self.gpu(point)
+        compiler = aitemplate_target.find_compiler(point.device_kind)
         settings = aitemplate_target.engine_settings(os.environ)
-        environment = aitemplate_target.environment_id(
-            properties.name, arch, kind, compiler.version, installation.digest
-        )
-        workshop = build.cache.root / "aitemplate" / environment
-        curand = None
-        if kind == "cuda":
-            packages = {Path(sysconfig.get_paths()[name]) for name in ("purelib", "platlib")}
-            curand = aitemplate_target.curand_include(compiler, sorted(packages), os.environ)
-        target = aitemplate_engine.Target(
-            kind=kind,
-            arch=arch,
-            accumulate=accumulate,
-            visible=aitemplate_report.visible_device(device.index, os.environ, kind),
-            workshop=workshop,
-            static_files=installation.static_files,
-            environment=aitemplate_target.compile_environment(
-                compiler, kind, workshop / "profiles", curand, len(os.sched_getaffinity(0)), os.environ
-            ),
-            corrected=bool(aitemplate_target.corrections(compiler, kind)),
-        )
-        ingredients = library_ingredients(plan, installation, compiler, arch, properties.name, accumulate, settings)
+        target = make_target(gpu, compiler, installation, accumulate, build.cache.root, python_packages(), os.environ)
+        ingredients = library_ingredients(plan, target, gpu, compiler, installation, settings)
+
+        from benchrun.backends import aitemplate_compile, aitemplate_session
 
         def make(folder: Path) -> None:
             with build.phase("compile"):
-                aitemplate_engine.compile_library(folder, plan, target)
+                aitemplate_compile.compile_library(folder, plan, target, self.generate)
 
         artefact = build.cache.obtain("aitemplate", ingredients, make)
         build.artefact(artefact.n_bytes, hit=artefact.hit)
-        report = json.loads((artefact.path / aitemplate_engine.REPORT).read_text(encoding="utf-8"))
+        report = json.loads((artefact.path / aitemplate_compile.REPORT).read_text(encoding="utf-8"))
         facts = aitemplate_report.read_back(report)
         aitemplate_report.check_built(facts, plan.activation, accumulate)
-        facts |= arch_facts | {
+        facts |= gpu.arch()[1] | {
             "compiler": compiler.version,
             "aitemplate": {
                 "version": installation.version,
                 "commit": installation.commit,
                 "sources": installation.digest,
             },
-            "cuda_13": aitemplate_target.corrections(compiler, kind),
+            "cuda_13": aitemplate_target.corrections(compiler, gpu.kind),
+            "fast_math": settings.get("AIT_USE_FAST_MATH", "1") == "1",
             "settings": settings,
         }
         with build.phase("load"):
             weights = aitemplate_bert.pack_weights(model.module.state_dict(), plan)
-            return aitemplate_engine.AITemplateSession(
-                artefact.path / aitemplate_engine.LIBRARY,
-                plan,
-                weights,
-                device,
-                graph,
-                facts,
-                padding_id=int(model.config.pad_token_id or 0),
-                family=str(model.config.model_type),
-            )
+            buffers = aitemplate_session.Buffers.on(self.torch_device(gpu), plan, weights)
+            execution = self.load(artefact.path / aitemplate_compile.LIBRARY, buffers, graph)
+        family, padding_id = str(model.config.model_type), int(model.config.pad_token_id or 0)
+        return aitemplate_session.AITemplateSession(execution, buffers, graph, facts, family, padding_id)
+
+    # What follows touches a GPU or AITemplate itself. Tests put doubles in its place.
+
+    def gpus(self) -> list[Gpu]:
+        """The GPUs that PyTorch sees."""
+        import torch
+
+        kind = "rocm" if torch.version.hip else "cuda"
+        return [read_gpu(kind, index) for index in range(torch.cuda.device_count())]
+
+    def gpu(self, point: Point) -> Gpu:
+        """The point's GPU, made PyTorch's current one. Raises Unsupported where PyTorch cannot reach it."""
+        from benchrun.backends.torch import torch_device
+
+        return read_gpu(point.device_kind, torch_device(point).index)
+
+    def torch_device(self, gpu: Gpu) -> Any:
+        """Where the buffers live."""
+        import torch
+
+        return torch.device("cuda", gpu.index)
+
+    def generate(self, job: Any) -> Any:
+        """AITemplate's sorted graph after compiling, or None after profiling."""
+        from benchrun.backends import aitemplate_compile
+
+        return aitemplate_compile.generate(job)
+
+    def load(self, library: Path, buffers: Any, graph: str) -> Any:
+        """The library, loaded, warmed up and captured."""
+        from benchrun.backends import aitemplate_session
+
+        return aitemplate_session.LoadedLibrary(library, buffers, graph)
+
+
+def read_gpu(kind: str, index: int) -> Gpu:  # pragma: no cover - needs a GPU
+    """What PyTorch tells of a GPU."""
+    import torch
+
+    found = torch.cuda.get_device_properties(index)
+    return Gpu(kind, index, found.name, (found.major, found.minor), getattr(found, "gcnArchName", ""))
+
+
+def availability(installation: Installation, gpus: Sequence[Gpu], versions: Mapping[str, str]) -> Availability:
+    """What AITemplate can do on these GPUs; not ok where none suits, with the last one's reason."""
+    if not gpus:
+        return Availability(False, f"AITemplate {installation.version} is here, but PyTorch sees no GPU", versions)
+    kind = gpus[0].kind
+    try:
+        aitemplate_target.check_third_party(installation, kind)
+        compiler = aitemplate_target.find_compiler(kind)
+    except BackendError as error:
+        return Availability(False, str(error), versions)
+    found, reason = [], ""
+    for gpu in gpus:
+        try:
+            gpu.arch()
+            found.append(f"{kind}:{gpu.index}")
+        except Unsupported as error:
+            reason = str(error)
+    told = {**versions, "compiler": compiler.version}
+    if not found:
+        return Availability(False, reason, told)
+    return Availability(True, "", told, tuple(found), {kind: ("fp16",)})
 
 
 def accumulation(point: Point) -> str:
@@ -192,51 +233,57 @@ def graph_mode(point: Point) -> str:
     return "on" if asked == "auto" else asked
 
 
+def python_packages() -> list[Path]:
+    """Folders that hold installed Python packages."""
+    return sorted({Path(sysconfig.get_paths()[name]) for name in ("purelib", "platlib")})
+
+
+def make_target(
+    gpu: Gpu,
+    compiler: Compiler,
+    installation: Installation,
+    accumulate: str,
+    cache_root: Path,
+    packages: Sequence[Path],
+    environment: Mapping[str, str],
+) -> Target:
+    """What to compile for. Unsupported for a GPU that AITemplate has no code for, BuildFailed for missing headers."""
+    from benchrun.backends.aitemplate_compile import Target
+
+    arch, _ = gpu.arch()
+    name = aitemplate_target.environment_id(gpu.name, arch, gpu.kind, compiler.version, installation.digest)
+    workshop = cache_root / "aitemplate" / name
+    curand = aitemplate_target.curand_include(compiler, packages, environment) if gpu.kind == "cuda" else None
+    return Target(
+        kind=gpu.kind,
+        arch=arch,
+        accumulate=accumulate,
+        visible=aitemplate_report.visible_device(gpu.index, environment, gpu.kind),
+        workshop=workshop,
+        static_files=installation.static_files,
+        environment=aitemplate_target.compile_environment(
+            compiler, gpu.kind, workshop / "profiles", curand, len(os.sched_getaffinity(0)), environment
+        ),
+        corrected=bool(aitemplate_target.corrections(compiler, gpu.kind)),
+    )
+
+
 def library_ingredients(
     plan: EncoderPlan,
-    installation: Installation,
+    target: Target,
+    gpu: Gpu,
     compiler: Compiler,
-    arch: str,
-    device_name: str,
-    accumulate: str,
-    settings: dict[str, str],
+    installation: Installation,
+    settings: Mapping[str, str],
 ) -> dict[str, object]:
-    """What a compiled library is made from. Weights are not in it; the device's name is: kernels were chosen on it."""
-    kind = "rocm" if plan.attention == "ck" else "cuda"
+    """What a compiled library is made from. Weights are not in it; the GPU's name is: kernels were chosen on it."""
     return {
         "plan": plan.ingredients(),
         "aitemplate": installation.digest,
         "compiler": compiler.version,
-        "arch": arch,
-        "device": device_name,
-        "accumulate": accumulate,
-        "settings": settings,
-        "cuda_13": aitemplate_target.corrections(compiler, kind),
+        "arch": target.arch,
+        "device": gpu.name,
+        "accumulate": target.accumulate,
+        "settings": dict(settings),
+        "cuda_13": aitemplate_target.corrections(compiler, gpu.kind),
     }
-
-
-def _devices(installation: Installation, versions: dict[str, str]) -> Availability:
-    """What of this machine's GPUs AITemplate can compile for."""
-    import torch
-
-    kind = "rocm" if torch.version.hip else "cuda"
-    if not torch.cuda.is_available():
-        return Availability(
-            False, f"AITemplate {installation.version} is installed, but PyTorch sees no GPU here", versions
-        )
-    try:  # pragma: no cover - needs AITemplate (source install) and a GPU
-        aitemplate_target.check_third_party(installation, kind)
-        versions["compiler"] = aitemplate_target.find_compiler(kind).version
-        found = []
-        for index in range(torch.cuda.device_count()):
-            properties = torch.cuda.get_device_properties(index)
-            if kind == "cuda":
-                aitemplate_target.cuda_arch((properties.major, properties.minor))
-            else:
-                aitemplate_target.rocm_arch(properties.gcnArchName)
-            found.append(f"{kind}:{index}")
-    except BackendError as error:  # pragma: no cover - needs AITemplate (source install) and a GPU
-        return Availability(False, str(error), versions)
-    return Availability(
-        True, "", versions, tuple(found), {kind: ("fp16",)}
-    )  # pragma: no cover - needs AITemplate and a GPU

@@ -18,7 +18,7 @@ COMPILER_ERROR = re.compile(r": (?:fatal )?error:|\): error:|nvcc fatal|ptxas fa
 MESSAGE = re.compile(r"(Got cutlass error: .*|Got error: .*|CUDA error.*|API call failed: .*|Error: .*)")
 
 
-def operator_report(op: str, name: str, dtype: str, kernels: Iterable[str], split_k: int | None) -> dict[str, Any]:
+def operator_record(op: str, name: str, dtype: str, kernels: Iterable[str], split_k: int | None) -> dict[str, Any]:
     """One operator of the compiled graph as plain JSON; `kernels` are the tactics that profiling chose for it."""
     found: dict[str, Any] = {"op": op, "name": name, "dtype": NAMES.get(dtype, dtype)}
     if chosen := sorted(set(filter(None, kernels))):
@@ -67,7 +67,9 @@ def explain(error: Exception, log: str, doing: str) -> BackendError:
     """One sentence from what AITemplate raised and what it wrote to standard error, where the real reason is."""
     lines = log.splitlines()
     first = next((line.strip() for line in lines if COMPILER_ERROR.search(line)), "")
-    last = next((found[1].strip() for line in reversed(lines) if (found := MESSAGE.search(line))), "")
+    last = next(
+        (found[1].removeprefix("Error: ").strip() for line in reversed(lines) if (found := MESSAGE.search(line))), ""
+    )
     reason = first or last or (str(error).splitlines() or [type(error).__name__])[0]
     sentence = f"AITemplate failed while {doing}: {reason}"
     if re.search(r"out of memory|cudaErrorMemoryAllocation|hipErrorOutOfMemory|no enough GPU memory", log + str(error)):
