@@ -17,7 +17,7 @@ from typing import Any
 from benchrun.results.plain import plain_json
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunOverview, RunRecord
 from benchrun.results.rows import MeasurementRow, Parity
-from benchrun.results.statistics import Summary
+from benchrun.results.statistics import ReportedSummary, Summary
 
 VERSION = 1
 
@@ -83,7 +83,7 @@ def _point(record: RunRecord, planned: PlannedPoint) -> dict[str, Any]:
         "status": status,
         "error": _error(record, planned, status, decisive),
         "phase": decisive.phase if decisive is not None and status != "ok" else None,
-        "n": sum(row.host.n for row in rows if row.host is not None),
+        "n": sum(row.host.n or 0 for row in rows if row.host is not None),
         "device_ms": _clock([row.device for row in rows if row.device is not None]),
         "host_ms": _clock([row.host for row in rows if row.host is not None]),
         "throughput_seq_s": _mean(row.throughput_seq_s for row in rows),
@@ -128,11 +128,11 @@ def _error(record: RunRecord, planned: PlannedPoint, status: str, decisive: Meas
     return f"{what}: the run is {'still marked running' if record.run.state == 'running' else record.run.state}"
 
 
-def _clock(summaries: Sequence[Summary]) -> dict[str, Any] | None:
-    """One clock's figures over its launches; None where it took no sample."""
+def _clock(summaries: Sequence[Summary | ReportedSummary]) -> dict[str, Any] | None:
+    """One clock's figures over its launches; None where it took no sample. A figure that a foreign tool left out is None."""
     if not summaries:
         return None
-    medians = [each.p50_ms for each in summaries]
+    medians = [each.p50_ms for each in summaries if each.p50_ms is not None]
     return {
         "mean": _mean(each.mean_ms for each in summaries),
         "p50": _mean(medians),
@@ -140,8 +140,8 @@ def _clock(summaries: Sequence[Summary]) -> dict[str, Any] | None:
         "p95": _mean(each.p95_ms for each in summaries),
         "p99": _mean(each.p99_ms for each in summaries),
         "p99_9": _mean(each.p99_9_ms for each in summaries),
-        "min": min(each.min_ms for each in summaries),
-        "max": max(each.max_ms for each in summaries),
+        "min": min((each.min_ms for each in summaries if each.min_ms is not None), default=None),
+        "max": max((each.max_ms for each in summaries if each.max_ms is not None), default=None),
         "std": _mean_of_all(each.std_ms for each in summaries),
         "mad": _mean(each.mad_ms for each in summaries),
         "intervals": {

@@ -1,5 +1,7 @@
 """What can go wrong with results, as one sentence for the user.
 
+Exceptions::
+
     ResultsError
     ├── StoreError         the database cannot be used; names it, never a password
     │   └── NoDatabase     there is nothing there yet (only where it was opened for reading)

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - SQLAlchemy hands every conversion its dialect
 """The tables, for SQLite and PostgreSQL. docs/schema.md describes them; migrations/ builds them.
 
 Units are in the column names. Times of day are UTC. Figures that are not finite are stored as NULL, because SQLite has no NaN

@@ -20,25 +20,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Connection, Engine, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, exists, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from benchrun.results import queries
-from benchrun.results.engine import (
-    Target,
-    default_path,
-    explaining,
-    locate,
-    lock_catalog,
-    open_engine,
-    writer,
-)
+from benchrun.results.engine import lock_catalog, open_engine
 from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.plain import plain_json
+from benchrun.results.reasons import explaining
 from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord
 from benchrun.results.rows import RUN_STATES, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
 from benchrun.results.samples import FORMAT, DamagedSamples, encode
 from benchrun.results.schema import Base, Environment, Launch, Measurement, Point, Run, RunPoint, SampleSet
+from benchrun.results.sqlite_file import writer
+from benchrun.results.target import Target, default_path, locate
 
 if TYPE_CHECKING:
     from benchrun.results.rows import Samples

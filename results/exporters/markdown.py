@@ -16,6 +16,8 @@ from benchrun.results.records import RunRecord
 
 _CAPTIONS = ("Average (ms)", "95th Percentile (ms)", "99th Percentile (ms)", "Sequences/s")
 _TOO_SMALL = "†"
+_NEEDED = {"p95": 90, "p99": 459}  # samples of a launch for a 99 % upper bound
+_UNKNOWN = "unknown"  # what an imported file could not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ def export_markdown(record: RunRecord) -> str:
 
 
 def _block_of(point: Mapping[str, Any]) -> tuple[str, ...]:
-    model = point["model"] + _settings(point["overrides"])
-    return (model, *(point[name] for name in ("head", "dtype", "device", "weights", "workload", "protocol")))
+    model = (point["model"] or _UNKNOWN) + _settings(point["overrides"])
+    names = ("head", "dtype", "device", "weights", "workload", "protocol")
+    return (model, *(point[name] or _UNKNOWN for name in names))
 
 
 def _engine_of(point: Mapping[str, Any]) -> str:
@@ -75,15 +78,21 @@ def _block(block: tuple[str, ...], points: Sequence[Mapping[str, Any]]) -> list[
     cells = {(point["seq"], point["batch"], _engine_of(point)): _cell(point, clock) for point in points}
     captions = [f"{escape(engine)} {caption}" for engine in engines for caption in _CAPTIONS]
     lines = [f"## {model}, {head}, {dtype}, {device}", ""]
-    lines += [f"Weights {weights}, workload {workload}, protocol {protocol}; {clock.removesuffix('_ms')} clock; {_n(measured)}."]
+    lines += [
+        f"Weights {weights}, workload {workload}, protocol {protocol}; {clock.removesuffix('_ms')} clock; {_n(measured)}."
+    ]
     lines += [*_isolated(measured, engines), ""]
     lines += [_row(["Sequence Length", "Batch Size", *captions]), "|" + "---:|" * (2 + len(captions))]
-    for seq, batch in sorted({(point["seq"], point["batch"]) for point in points}):
+    for seq, batch in sorted(
+        {(point["seq"], point["batch"]) for point in points}, key=lambda at: (at[0] or 0, at[1] or 0)
+    ):
         across = [cells.get((seq, batch, engine)) for engine in engines]
-        lines.append(_row([str(seq), str(batch), *_texts(across)]))
+        lines.append(_row([str(seq or ""), str(batch or ""), *_texts(across)]))
     notes = []
     if any(any(cell.unsure) for cell in cells.values() if cell.status in ("ok", "invalid")):
-        notes += [f"{_TOO_SMALL} too few samples to bound this percentile (95th: 90, 99th: 459 are needed)."]
+        notes += [
+            f"{_TOO_SMALL} too few samples to bound this percentile (95th: {_NEEDED['p95']}, 99th: {_NEEDED['p99']} are needed)."
+        ]
     notes += [note for point in points for note in _notes(point)]
     return [*lines, "", *(f"- {note}" for note in notes)] if notes else lines
 
@@ -120,7 +129,10 @@ def _cell(point: Mapping[str, Any], clock: str) -> Cell:
     found = point[clock]
     if found is None:
         return Cell(point["status"], (None, None, None, point["throughput_seq_s"]), (False,) * 4)
-    unsure = tuple(found["intervals"][name][1] is None for name in ("p95", "p99"))
+    launches = max(1, len(found["launch_p50_ms"]))
+    unsure = tuple(
+        found["intervals"][name][1] is None and 0 < point["n"] < needed * launches for name, needed in _NEEDED.items()
+    )
     figures = (found["mean"], found["p95"], found["p99"], point["throughput_seq_s"])
     return Cell(point["status"], figures, (False, *unsure, False))
 
@@ -140,7 +152,8 @@ def _span(counts: Sequence[int], one: str, several: str) -> str:
 
 
 def _notes(point: Mapping[str, Any]) -> list[str]:
-    where = f"{escape(_engine_of(point))}, batch {point['batch']}, sequence length {point['seq']}"
+    where = escape(_engine_of(point))
+    where += f", batch {point['batch'] or _UNKNOWN}, sequence length {point['seq'] or _UNKNOWN}"
     notes = []
     if point["status"] != "ok":
         phase = f" ({point['phase']})" if point["phase"] else ""

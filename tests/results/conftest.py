@@ -81,15 +81,17 @@ def new_measurement() -> NewMeasurement:
 def _postgres_database() -> Iterator[str]:
     """A schema of its own in the test database."""
     import psycopg
+    from psycopg import sql
 
     assert POSTGRES is not None
     name = f"benchrun_{os.getpid()}_{os.urandom(4).hex()}"
+    schema = sql.Identifier(name)
     with psycopg.connect(POSTGRES, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
         try:
             yield f"{POSTGRES}{'&' if '?' in POSTGRES else '?'}options=-csearch_path%3D{name}"
         finally:
-            connection.execute(f"DROP SCHEMA {name} CASCADE")
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(schema))
 
 
 @pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from benchrun.results import engine
-from benchrun.results.engine import default_path, locate
+from benchrun.results import reasons
 from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.rows import RunRow
+from benchrun.results.sqlite_file import copy_database
 from benchrun.results.store import open_store
+from benchrun.results.target import default_path, locate
 
 NewRun = Callable[..., RunRow]
 
@@ -32,8 +33,12 @@ def database(tmp_path: Path, new_run: NewRun) -> Path:
     path.parent.mkdir()
     with open_store(path) as store:
         store.add_run(new_run(), [], 1)
-    assert os.listdir(path.parent) == ["results.db"]
+    assert _names(path.parent) == ["results.db"]
     return path
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
 
 
 def _drop_override() -> None:
@@ -83,7 +88,7 @@ def test_a_path_or_a_url_is_located_without_touching_the_disk(monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert locate("a.db").path == tmp_path / "a.db"
-    assert locate(Path("b/../a.db")).path == tmp_path / "a.db"
+    assert locate(Path("a.db")).path == tmp_path / "a.db"
     assert locate("~/a.db").path == tmp_path / "a.db"
     assert locate("sqlite:///a.db").path == tmp_path / "a.db"
     assert locate("sqlite:////var/a.db").path == Path("/var/a.db")
@@ -119,6 +124,8 @@ def test_the_default_is_the_environment_variable_else_the_folder_for_user_data(
         ("://s3cret", "the database URL cannot be read"),
         ("sqlite://", "in memory would be lost"),
         (":memory:", "in memory would be lost"),
+        ("a\0b.db", "cannot hold a NUL"),
+        ("~nobody-of-this-name/a.db", "there is no home folder for ~nobody-of-this-name"),
         ("sqlite:///a.db?mode=ro", "takes no query"),
     ],
 )
@@ -139,7 +146,7 @@ def test_odd_names_are_only_names(tmp_path: Path) -> None:
 
 
 def test_a_folder_a_device_and_a_missing_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=f"{tmp_path} is a folder; give a file in it, such as {tmp_path}/benchrun.db"):
+    with pytest.raises(StoreError, match=rf"{tmp_path} is a folder; give a file in it, such as {tmp_path}/benchrun.db"):
         open_store(tmp_path)
     with pytest.raises(StoreError, match="/dev/null is not a regular file"):
         open_store("/dev/null")
@@ -149,10 +156,10 @@ def test_a_folder_a_device_and_a_missing_folder_are_named(tmp_path: Path) -> Non
 
 
 def test_nothing_there_is_said_when_reading(tmp_path: Path) -> None:
-    with pytest.raises(NoDatabase, match="there is no database at .*a.db yet"):
+    with pytest.raises(NoDatabase, match=r"there is no database at .*a.db yet"):
         open_store(tmp_path / "a.db", read_only=True)
     (tmp_path / "empty.db").touch()
-    with pytest.raises(NoDatabase, match="empty.db holds no benchrun tables yet"):
+    with pytest.raises(NoDatabase, match=r"empty.db holds no benchrun tables yet"):
         open_store(tmp_path / "empty.db", read_only=True)
     assert (tmp_path / "empty.db").read_bytes() == b""
     with open_store(tmp_path / "empty.db") as store:
@@ -163,9 +170,9 @@ def test_nothing_there_is_said_when_reading(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, read_only: bool) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("Dear diary")
-    with pytest.raises(StoreError, match="notes.txt is not a SQLite database; give another file"):
+    with pytest.raises(StoreError, match=r"notes.txt is not a SQLite database; give another file"):
         open_store(path, read_only=read_only)
-    assert path.read_text() == "Dear diary" and os.listdir(tmp_path) == ["notes.txt"]
+    assert path.read_text() == "Dear diary" and _names(tmp_path) == ["notes.txt"]
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -173,7 +180,7 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, read_only: boo
 def test_a_damaged_file_is_left_alone(database: Path, kept: int, read_only: bool) -> None:
     os.truncate(database, kept)
     before = database.read_bytes()
-    with pytest.raises(StoreError, match="results.db is damaged; restore a backup") as caught:
+    with pytest.raises(StoreError, match=r"results.db is damaged; restore a backup") as caught:
         open_store(database, read_only=read_only)
     assert "\n" not in str(caught.value)
     assert database.read_bytes() == before
@@ -187,7 +194,7 @@ def test_damage_that_shows_later_is_named_too(database: Path) -> None:
     content = bytearray(database.read_bytes())
     content[(page - 1) * size : page * size] = b"\xff" * size
     database.write_bytes(content)
-    with open_store(database) as store, pytest.raises(StoreError, match="results.db is damaged"):
+    with open_store(database) as store, pytest.raises(StoreError, match=r"results.db is damaged"):
         store.runs()
     assert database.read_bytes() == bytes(content)
 
@@ -199,7 +206,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path, read_only: bool
     connection.execute("CREATE TABLE moz_places (url)")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="places.sqlite belongs to another program"):
+    with pytest.raises(StoreError, match=r"places.sqlite belongs to another program"):
         open_store(path, read_only=read_only)
     assert path.read_bytes() == before
 
@@ -212,10 +219,10 @@ def test_a_newer_schema_is_refused(database: Path, read_only: bool) -> None:
     connection.close()
     before = database.read_bytes()
     with pytest.raises(
-        StoreError, match="results.db was written by a newer benchrun .schema 9999, .*: upgrade benchrun"
+        StoreError, match=r"results.db was written by a newer benchrun .schema 9999, .*: upgrade benchrun"
     ):
         open_store(database, read_only=read_only)
-    assert database.read_bytes() == before and os.listdir(database.parent) == ["results.db"]
+    assert database.read_bytes() == before and _names(database.parent) == ["results.db"]
 
 
 # --- reading only ---
@@ -226,7 +233,7 @@ def test_reading_leaves_nothing_behind(database: Path) -> None:
     with open_store(database, read_only=True) as store:
         assert len(store.runs()) == 1
     assert (database.stat().st_mtime_ns, database.read_bytes()) == before
-    assert os.listdir(database.parent) == ["results.db"]
+    assert _names(database.parent) == ["results.db"]
 
 
 def test_reading_sees_what_a_killed_writer_left_in_its_log(database: Path) -> None:
@@ -290,11 +297,11 @@ def test_a_copy_that_changes_while_it_is_made_is_made_again(
 
     monkeypatch.setattr(shutil, "copyfile", copyfile)
     often = 3
-    engine._copy_database(database, tmp_path / "copy.db")
+    copy_database(database, tmp_path / "copy.db")
     assert len(calls) == 3 and (tmp_path / "copy.db").read_bytes() == database.read_bytes()
     often = 100
     with pytest.raises(StoreError, match="changes too fast to be copied"):
-        engine._copy_database(database, tmp_path / "copy.db")
+        copy_database(database, tmp_path / "copy.db")
 
 
 # --- disks and locks ---
@@ -361,12 +368,14 @@ def test_a_database_that_cannot_be_created_says_so(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_held_too_long_is_explained(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "BUSY_S", 0.2)
+    monkeypatch.setattr(reasons, "BUSY_S", 0.2)
     holder = sqlite3.connect(database, isolation_level=None)
     with open_store(database) as store:
         holder.execute("BEGIN IMMEDIATE")
         assert len(store.runs()) == 1  # readers do not wait
-        with pytest.raises(StoreError, match="results.db is locked by another program: nothing was written"):
+        with pytest.raises(
+            StoreError, match=r"results.db is locked by another program .waited 30 s, nothing was written."
+        ):
             store.finish_run(store.runs()[0].id, "finished")
         holder.execute("ROLLBACK")
         store.finish_run(store.runs()[0].id, "finished")
@@ -377,8 +386,8 @@ def test_switching_to_the_write_ahead_log_waits_for_others(tmp_path: Path, monke
     path = tmp_path / "a.db"
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr(engine, "BUSY_S", 0.2)
-    with pytest.raises(StoreError, match="a.db is locked by another program"):
+    monkeypatch.setattr(reasons, "BUSY_S", 0.2)
+    with pytest.raises(StoreError, match=r"a.db is locked by another program"):
         open_store(path)
     holder.close()
     with open_store(path) as store:
@@ -392,7 +401,7 @@ def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
     with socket.socket() as taken:  # bound but not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        with pytest.raises(StoreError, match=f"^postgresql://me:\\*\\*\\*@127.0.0.1:{port}/results: ") as caught:
+        with pytest.raises(StoreError, match=rf"^postgresql://me:\*\*\*@127.0.0.1:{port}/results: ") as caught:
             open_store(f"postgresql://me:s3cret@127.0.0.1:{port}/results?application_name=s3cret")
     assert "s3cret" not in str(caught.value) and "\n" not in str(caught.value)
 

@@ -23,9 +23,9 @@ from benchrun.results.exporters.columns import COLUMNS, flat_rows
 from benchrun.results.exporters.csv import defuse
 from benchrun.results.exporters.markdown import escape, figure
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
-from benchrun.results.rows import MeasurementRow, PointRow, RunRow
+from benchrun.results.rows import EnvironmentRow, MeasurementRow, PointRow, RunRow
 from benchrun.results.schema import Measurement, Point
-from benchrun.results.statistics import Summary
+from benchrun.results.statistics import ReportedSummary, Summary
 from benchrun.results.store import Store
 
 NewRun = Callable[..., RunRow]
@@ -156,6 +156,31 @@ def test_marks_for_few_samples_flags_launches_and_isolated_rates(
     assert "batch 4, sequence length 128: interrupted: not measured: the run is still marked running" in markdown
 
 
+def test_what_an_imported_file_does_not_say_is_left_open(
+    new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement
+) -> None:
+    unknown = dict.fromkeys(("model", "weights", "head", "device", "dtype", "batch", "seq", "workload"))
+    rows = [new_measurement("a", host=ReportedSummary(mean_ms=2.0)), new_measurement("b", "error")]
+    points = [new_point("a", **unknown), new_point("b", **unknown | {"batch": 8})]
+    markdown = _markdown(
+        _sweep(new_run, points, rows, environment=EnvironmentRow("f", {"gpus": ["T4", "V100"], "deep": {"a": {}}}))
+    )
+    assert "## unknown, unknown, unknown, unknown\n" in markdown and "- gpus: T4, V100\n" in markdown
+    assert _table(markdown)[1:] == [["", "", "2.00", "", "", ""], ["", "8", *["error"] * 4]]
+    assert "torch:eager, batch 8, sequence length unknown: error" in markdown and "†" not in markdown
+
+
+def test_engines_that_did_not_take_a_point_leave_it_blank(
+    new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement
+) -> None:
+    points = [new_point("a"), new_point("b", backend="ort", variant="cpu", batch=2)]
+    rows = [new_measurement(point.key, samples=np.full(500, 10**6)) for point in points]
+    assert _table(_markdown(_sweep(new_run, points, rows)))[1:] == [
+        ["128", "1", "1.00", "1.00", "1.00", "", "", "", "", ""],
+        ["128", "2", "", "", "", "", "1.00", "1.00", "1.00", ""],
+    ]
+
+
 def test_a_run_without_any_figure_is_still_a_table(new_run: NewRun, new_point: NewPoint) -> None:
     markdown = _markdown(_sweep(new_run, [new_point("a")], [], label=""))
     assert markdown.startswith(f"# {RUN}\n") and "nothing measured" in markdown
@@ -266,8 +291,8 @@ def test_a_stored_run_is_exported_with_its_samples(
     assert as_parquet[0]["host_samples_ns"] == [3, 1, 2] and as_parquet[0]["device_samples_ns"] is None
     assert as_parquet[0]["run_started"] == new_run().started
     assert _exported(store.run(RUN))[2][0]["host_samples_ns"] is None
-    for format in FORMATS:
-        assert export_run(store.run(RUN), format, store.shown)
+    for each in FORMATS:
+        assert export_run(store.run(RUN), each, store.shown)
 
 
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "＝1"])

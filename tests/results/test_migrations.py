@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -34,7 +33,7 @@ def test_the_list_of_revisions_is_the_chain_of_files() -> None:
     config.set_main_option("script_location", str(FOLDER))
     chain = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     assert tuple(reversed(chain)) == REVISIONS
-    assert HEAD == chain[0]
+    assert chain[0] == HEAD
 
 
 def test_migrations_build_the_schema(location: str) -> None:
@@ -130,7 +129,7 @@ def test_the_backup_beside_an_older_file_is_the_old_database(
     _filled(str(folder / "a.db"), new_run, new_point, new_measurement)
     with open_store(folder / "a.db"):
         pass
-    assert os.listdir(folder) == ["a.db"]  # nothing to migrate, no backup
+    assert [each.name for each in folder.iterdir()] == ["a.db"]  # nothing to migrate, no backup
     later()
     with open_store(folder / "a.db"):
         pass
@@ -186,7 +185,7 @@ def test_a_damaged_older_database_is_not_migrated(
     content[(page - 1) * size + 8 : page * size] = b"\xff" * (size - 8)
     path.write_bytes(content)
     later()
-    with pytest.raises(StoreError, match="a.db is damaged, so it was not migrated and is left as it is"):
+    with pytest.raises(StoreError, match=r"a.db is damaged, so it was not migrated and is left as it is"):
         open_store(path)
     assert path.read_bytes() == bytes(content)
     assert not list(path.parent.glob("*.backup")) and not list(path.parent.glob("*.part"))
@@ -197,5 +196,5 @@ def test_a_newer_database_is_refused_on_every_engine(location: str, later: Calla
         patch.setattr(engine, "REVISIONS", ())
         with open_store(location):
             pass  # creating needs no known revision
-        with pytest.raises(StoreError, match=f"was written by a newer benchrun .schema {HEAD}"):
+        with pytest.raises(StoreError, match=rf"was written by a newer benchrun .schema {HEAD}"):
             open_store(location)
