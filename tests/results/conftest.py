@@ -1,4 +1,5 @@
-"""Rows to store, and a store of each kind. PostgreSQL is tested where BENCHRUN_TEST_POSTGRES gives the URL of a database to use."""
+"""Rows to store, and a store of each kind. PostgreSQL is tested where BENCHRUN_TEST_POSTGRES gives the URL of a database to use
+(temporary_postgres.py makes one)."""
 
 from __future__ import annotations
 
