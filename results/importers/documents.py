@@ -113,7 +113,8 @@ def parse_json(source: Source) -> Node:
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
-        what = "ends too early" if error.pos >= len(text.rstrip()) else f"is not JSON: {error.msg.lower()}"
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        what = "ends too early" if cut else f"is not JSON: {error.msg.lower()}"
         raise source.failed(what, line=error.lineno) from None
     except _NotFinite as error:
         line = text.count("\n", 0, max(0, _find_bare(text, error.spelled))) + 1

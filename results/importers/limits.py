@@ -41,10 +41,11 @@ def read_bounded(path: Path, *, limit: int = MAX_BYTES) -> Source:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ImportFailed(f"cannot be read: {(error.strerror or str(error)).lower()}", file=name) from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise ImportFailed("is not a regular file", file=name)
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise ImportFailed("is not a regular file", file=name)
         if found.st_size <= limit:
             data = file.read(limit + 1)  # it may be growing
             if len(data) <= limit:
