@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from benchrun.backends.contract import FloatArray, Inputs
     from benchrun.backends.models import Encoder
 
+UNMASKED = "benchrun_sdpa_unmasked"
 CAPTURE_WARMUPS = (
     3  # libraries choose kernels and allocate workspaces on their first calls, which a graph must not record
 )
@@ -73,11 +74,9 @@ class EagerSession(Session):
         }
 
     def facts(self) -> Mapping[str, Any]:
-        spy = OperatorSpy()
-        with torch.inference_mode(), spy:
-            self._module(*self._args)
+        spy = self._observe()
         found: dict[str, Any] = {
-            "compute_dtypes": dominant(spy.operators),
+            "compute_dtypes": spy.compute_dtypes(),
             "attention": spy.attention(),
             "attention_implementation": self._point.option("attention", "sdpa"),
             "activation": spy.activation(),
@@ -92,6 +91,13 @@ class EagerSession(Session):
             if tf32 and found["compute_dtypes"].get("matmul") == "fp32":
                 found["compute_dtypes"]["matmul"] = "tf32"
         return found
+
+    def _observe(self) -> OperatorSpy:
+        """The operators that one call dispatches, kernels included (inference mode would hide them in composites)."""
+        spy = OperatorSpy()
+        with torch.no_grad(), spy:
+            self._module(*self._args)
+        return spy
 
     def close(self) -> None:
         self._sets.clear()
@@ -115,12 +121,14 @@ class StaticSession(EagerSession):
     """Runs with inputs at fixed addresses: `bind` copies an input set into them.
 
     A mask that masks nothing is left out. Eager transformers finds that out on every call and then applies none; inside a graph
-    it cannot look, and would use a slower kernel than eager does.
+    it cannot look: it would build a mask, and a slower attention kernel would run than in eager mode.
     """
 
     def __init__(self, module: Encoder, point: Point, device: torch.device) -> None:
         super().__init__(module, point, device)
         self._full = point.workload == "padded"
+        if self._full and point.option("attention", "sdpa") == "sdpa":
+            module.config._attn_implementation = unmasked_sdpa()
         self._args = tuple(self._buffer(name) for name in module.input_names)
 
     def bind(self, inputs: Inputs) -> None:
@@ -145,9 +153,7 @@ class StaticSession(EagerSession):
         shape = (self._point.batch, self._point.seq)
         if name == "hidden_states":
             weights = next(self._module.parameters())
-            return torch.zeros(
-                (*shape, self._module.hidden_size), dtype=weights.dtype, device=self._device
-            )
+            return torch.zeros((*shape, self._module.hidden_size), dtype=weights.dtype, device=self._device)
         if name == "attention_mask":
             return None if self._full else torch.ones(shape, dtype=torch.long, device=self._device)
         return torch.zeros(shape, dtype=torch.long, device=self._device)
@@ -161,7 +167,7 @@ class CompileSession(StaticSession):
         asked = str(point.option("compile_mode", "auto"))
         automatic = "reduce-overhead" if device.type == "cuda" else "default"
         self._mode = automatic if asked == "auto" else asked
-        self._operators: Counter[tuple[str, str]] = Counter()
+        self._spy = OperatorSpy()
         torch._dynamo.reset()  # each point starts with an empty compiler: after 8 recompilations dynamo silently runs eager
         torch._dynamo.utils.counters.clear()
         self._call = torch.compile(module, backend=self._compile, fullgraph=True, dynamic=False)
@@ -197,8 +203,6 @@ class CompileSession(StaticSession):
             raise WrongVariant(f"torch.compile skipped its CUDA graph {skips} times and ran launch by launch")
         return {
             **super().facts(),
-            "compute_dtypes": dominant(self._operators),
-            "attention": "chosen by inductor",
             "compile_mode": self._mode,
             "compiled_graphs": graphs,
             "cuda_graph": wants_graph,
@@ -209,14 +213,15 @@ class CompileSession(StaticSession):
         super().close()
         torch._dynamo.reset()  # frees compiled code and its graph memory
 
+    def _observe(self) -> OperatorSpy:
+        """The operators of the graph that was compiled."""
+        return self._spy
+
     def _compile(self, graph: torch.fx.GraphModule, example: list[Any]) -> Any:
         """Inductor, with a note of what it was given."""
         for node in graph.graph.nodes:
-            value = node.meta.get("example_value")
-            if node.op == "call_function" and isinstance(value, torch.Tensor):
-                name = getattr(node.target, "__name__", "")
-                if layer := CLASS_OF.get(name):
-                    self._operators[layer, NAMES.get(value.dtype, str(value.dtype))] += 1
+            if node.op == "call_function":
+                self._spy.note(getattr(node.target, "__name__", ""), node.meta.get("example_value"), node.kwargs)
         options = torch._inductor.list_mode_options(self._mode, dynamic=False)
         return torch._inductor.compile(graph, example, options=options)
 
@@ -229,12 +234,13 @@ class GraphSession(StaticSession):
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         self._graph = torch.cuda.CUDAGraph()
-        with memory_errors(), torch.inference_mode():
+        self._spy = OperatorSpy()
+        with memory_errors(), torch.no_grad():  # not inference mode: it would hide attention kernels from the spy
             with torch.cuda.stream(side):
                 for _ in range(CAPTURE_WARMUPS):
                     module(*self._args)
             torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(self._graph):
+            with torch.cuda.graph(self._graph), self._spy:
                 self._out = module(*self._args)
 
     def enqueue(self) -> None:
@@ -243,46 +249,63 @@ class GraphSession(StaticSession):
     def facts(self) -> Mapping[str, Any]:
         return {**super().facts(), "cuda_graph": True}
 
+    def _observe(self) -> OperatorSpy:
+        """The operators that were captured."""
+        return self._spy
+
     def close(self) -> None:
         self._graph.reset()
         super().close()
 
 
 class OperatorSpy(TorchDispatchMode):
-    """Notes the dtype of each operator that PyTorch really dispatches."""
+    """Notes which operators PyTorch really dispatches, and in which dtype."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # a subclass hook of torch without types
-        self.operators: Counter[tuple[str, str]] = Counter()
-        self.attention_kernels: Counter[str] = Counter()
-        self.gelus: Counter[str] = Counter()
+        self._dtypes: Counter[tuple[str, str]] = Counter()
+        self._attention: Counter[str] = Counter()
+        self._gelus: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        first = result[0] if isinstance(result, tuple) else result
-        if (layer := CLASS_OF.get(name)) and isinstance(first, torch.Tensor):
-            self.operators[layer, NAMES.get(first.dtype, str(first.dtype))] += 1
-        if "scaled_dot_product" in name or name == "_softmax":
-            self.attention_kernels[name] += 1
-        if name == "gelu":
-            self.gelus[str((kwargs or {}).get("approximate", "none"))] += 1
+        self.note(func.overloadpacket.__name__, result, kwargs or {})
         return result
 
+    def note(self, name: str, result: Any, options: Mapping[str, Any]) -> None:
+        """One operator with its result."""
+        first = result[0] if isinstance(result, tuple) and result else result
+        if (layer := CLASS_OF.get(name)) and isinstance(first, torch.Tensor):
+            self._dtypes[layer, NAMES.get(first.dtype, str(first.dtype))] += 1
+        if "scaled_dot_product" in name or name == "_softmax":
+            masked = any(options.get(each) is not None for each in ("attn_mask", "attn_bias"))
+            self._attention[name + (", masked" if masked else "")] += 1
+        if name == "gelu":
+            self._gelus[str(options.get("approximate", "none"))] += 1
+
+    def compute_dtypes(self) -> dict[str, str]:
+        """Layer class → its dtype; several dtypes in one class are joined by `+`."""
+        found: dict[str, list[str]] = {}
+        for layer, dtype in sorted(self._dtypes):
+            found.setdefault(layer, []).append(dtype)
+        return {layer: "+".join(dtypes) for layer, dtypes in found.items()}
+
     def attention(self) -> str:
-        """Attention operator that ran most: `_scaled_dot_product_flash_attention`, or `_softmax` where it was decomposed."""
-        return self.attention_kernels.most_common(1)[0][0] if self.attention_kernels else "unknown"
+        """Attention operator that ran most: `_scaled_dot_product_flash_attention`; `_softmax` where it was decomposed."""
+        return self._attention.most_common(1)[0][0] if self._attention else "unknown"
 
     def activation(self) -> str:
         """`gelu` (erf) or `fast_gelu` (tanh)."""
-        if not self.gelus:
+        if not self._gelus:
             return "unknown"
-        return "gelu" if self.gelus.most_common(1)[0][0] == "none" else "fast_gelu"
+        return "gelu" if self._gelus.most_common(1)[0][0] == "none" else "fast_gelu"
 
 
-def dominant(operators: Counter[tuple[str, str]]) -> dict[str, str]:
-    """Layer class → its dtype; several dtypes in one class are joined by `+`."""
-    found: dict[str, list[str]] = {}
-    for layer, dtype in sorted(operators):
-        found.setdefault(layer, []).append(dtype)
-    return {layer: "+".join(dtypes) for layer, dtypes in found.items()}
+def unmasked_sdpa() -> str:
+    """Name of an attention implementation like `sdpa` that never builds a mask, registered through transformers' own interface."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register(UNMASKED, sdpa_attention_forward)
+    AttentionMaskInterface.register(UNMASKED, lambda *_, **__: None)
+    return UNMASKED
