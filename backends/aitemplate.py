@@ -92,6 +92,15 @@ class AITemplateBackend(Backend):
         ),
     )
 
+    @classmethod
+    def missing(cls, variant: str) -> str | None:  # noqa: ARG003 - the same for both
+        """As `Backend.missing`; a source install may have no package metadata, so its files are looked at instead."""
+        try:
+            aitemplate_target.find_installation()
+        except Unsupported as error:
+            return str(error)
+        return None
+
     def probe(self) -> Availability:
         try:
             installation = aitemplate_target.find_installation()

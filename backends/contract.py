@@ -130,6 +130,7 @@ class Variant:
     """A named option set of a backend: what it is, and the devices and dtypes it is written for.
 
     `verified` is the project's own verification level per device kind: `executed`, `built`, `compiled` or `never run`.
+    `distributions` and `install` are set where the variant needs other packages than its backend.
     """
 
     name: str
@@ -137,6 +138,8 @@ class Variant:
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     verified: Mapping[str, str] = field(default_factory=dict)
+    distributions: tuple[str, ...] = ()
+    install: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,18 +268,19 @@ class Backend(abc.ABC):
     description: ClassVar[Description]
 
     @classmethod
-    def missing(cls) -> str | None:
-        """Why the engine cannot be loaded here, and how to install it, in one sentence; None where it is installed.
+    def missing(cls, variant: str) -> str | None:
+        """Why a variant cannot be loaded here, and how to install it, in one sentence; None where it is installed.
 
         Answered from package metadata alone: the engine is not imported.
         """
-        about = cls.description
-        present = [name for name in about.distributions if _installed(name)]
+        about, own = cls.description, cls.description.variant(variant)
+        wanted = (own.distributions if own else ()) or about.distributions
+        install = (own.install if own else "") or about.install
         absent = [name for name in about.requires if not _installed(name)]
-        if about.distributions and not present:
-            return f"{about.name} needs {' or '.join(about.distributions)}, which is not installed: {about.install}"
+        if wanted and not any(_installed(name) for name in wanted):
+            return f"{about.name}:{variant} needs {' or '.join(wanted)}, which is not installed: {install}"
         if absent:
-            return f"{about.name} needs {', '.join(absent)}, which is not installed: {about.install}"
+            return f"{about.name}:{variant} needs {', '.join(absent)}, which is not installed: {install}"
         return None
 
     @abc.abstractmethod

@@ -104,7 +104,7 @@ def make_plan(request: SweepRequest) -> Plan:
     threads = request.threads or usable_cores()
     request = replace(request, device=device, dtypes=dtypes, threads=threads)
     engines = [find_engine(text, kind) for text in request.backends]
-    absent = {description.name: load_backend(description.name).missing() for description, _ in engines}
+    absent = {(each.name, variant): load_backend(each.name).missing(variant) for each, variant in engines}
     specs = [_resolve(model, head, request) for model in request.models for head in request.heads]
     planned: list[Planned] = []
     for spec in specs:
@@ -128,7 +128,7 @@ def make_plan(request: SweepRequest) -> Plan:
                             options=choose_options(description, request.options, threads, kind),
                         )
                         planned.append(
-                            Planned(point, spec, absent[description.name] or refusal(description, variant, kind, dtype))
+                            Planned(point, spec, absent[description.name, variant] or refusal(description, variant, kind, dtype))
                         )
     if all(each.refusal for each in planned):
         raise UsageError("; ".join(dict.fromkeys(each.refusal or "" for each in planned)))

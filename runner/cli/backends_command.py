@@ -94,17 +94,18 @@ def describe_backend(name: str, *, check: bool) -> list[Line]:
     except UnknownBackend as error:
         return [Line(name, False, str(error), {}, (), (), "", NEVER, {}, "")]
     about = backend.description
-    missing = backend.missing()
-    found = probe(name) if check and missing is None else None
-    return [_line(about, variant, missing, found) for variant in about.variants]
+    missing = {variant.name: backend.missing(variant.name) for variant in about.variants}
+    found = probe(name) if check and None in missing.values() else None
+    return [_line(about, variant, missing[variant.name], found) for variant in about.variants]
 
 
 def _line(about: Description, variant: Variant, missing: str | None, found: dict[str, Any] | None) -> Line:
-    versions = {each: found_version for each in about.distributions if (found_version := installed_version(each))}
+    names = variant.distributions or about.distributions
+    versions = {each: found_version for each in names if (found_version := installed_version(each))}
     devices = tuple(device for device in list_devices() if device.partition(":")[0] in variant.devices)
     reason = missing or ""
     dtypes = variant.dtypes
-    if found is not None:
+    if found is not None and missing is None:
         versions = dict(found.get("versions") or versions)
         reason = found["reason"]
         devices = tuple(device for device in found["devices"] if device.partition(":")[0] in variant.devices)
