@@ -134,7 +134,7 @@ def size_confirmation(sd: Floats, settings: GateSettings) -> Numbers:
     import numpy as np
 
     z = settings.sizing_z_alpha + settings.sizing_z_power
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         wanted = np.ceil(settings.sizing_factor * (z * sd / math.log(settings.regression_ratio)) ** 2)
     wanted = np.where(np.isfinite(wanted), wanted, settings.confirm_launches_max)
     bounded = np.clip(wanted, settings.confirm_launches_min, settings.confirm_launches_max)

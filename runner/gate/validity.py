@@ -80,7 +80,7 @@ def assess(table: Table, settings: GateSettings, upto: int) -> Standing:
     strange = np.zeros(asked.shape[1], dtype=np.bool_)
     for name in set(prints):
         here = np.array([each == name for each in prints], dtype=np.bool_)[:, None]
-        strange |= asked.any(axis=0) if not name else (asked & here).any(axis=0) & (asked & ~here).any(axis=0)
+        strange |= (asked & here).any(axis=0) & ((asked & ~here).any(axis=0) if name else True)
     return Standing(asked & ~lost & ~invalid, invalid, lost, strange)
 
 

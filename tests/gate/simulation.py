@@ -166,6 +166,7 @@ class Machine:
     rng: np.random.Generator
     slower: Mapping[int, float] = field(default_factory=dict)
     blocked: bool = False
+    one_process: bool = False
     shared: float = SHARED
     control_drifts: bool = True
 
@@ -174,6 +175,7 @@ class Machine:
         self.shift = np.zeros(POINTS)
         for j, ratio in self.slower.items():
             self.shift[j] = math.log(ratio)
+        self.processes = self.shape.law(self.rng, (2, POINTS), self.scales)
         # each point has a level of its own, from 1 to 30 ms
         self.level_ms = np.exp(np.linspace(0, math.log(30), POINTS))
 
@@ -183,11 +185,13 @@ class Machine:
         widest = np.append(self.scales, self.scales.max())
         effect = self.shape.law(self.rng, (count, POINTS + 1), widest)
         own = self.shape.law(self.rng, (count, POINTS + 1), widest)
+        new = np.array([each.side == "new" for each in orders])
+        if self.one_process:
+            effect[:, :POINTS] = own[:, :POINTS] = self.processes[new.astype(int)]
         rate_effect = np.where(self.rng.random((count, POINTS + 1)) < self.shared, effect, own)
         medians, means = iteration_bank()
         y = effect + self.rng.choice(medians, (count, POINTS + 1))
         rate = rate_effect + self.rng.choice(means, (count, POINTS + 1))
-        new = np.array([each.side == "new" for each in orders])
         if self.shape.drift is not None:
             places = np.array([each.order for each in orders], dtype=np.float64)
             if self.blocked:  # the stage's base launches run first
@@ -288,14 +292,16 @@ class Tally:
             self.undecided += verdict == "INCONCLUSIVE"
 
 
-def simulate(shape: Shape, gates: int, ratio: float = 1.0, shared: float = SHARED) -> Tally:
+def simulate(
+    shape: Shape, gates: int, ratio: float = 1.0, shared: float = SHARED, plan: GatePlan = PLAN, **fault: bool
+) -> Tally:
     """Play that many gates; with a ratio above 1, one random point is slower by it on the new side."""
     tally = Tally()
     for gate, seed in enumerate(gate_seeds(shape, gates, ratio)):
         rng = np.random.default_rng(seed)
-        slower = int(rng.integers(POINTS)) if ratio != 1 else None
-        machine = Machine(shape, rng, {} if slower is None else {slower: ratio}, shared=shared)
-        tally.add(play(machine, seed=gate), slower)
+        slower = int(rng.integers(len(plan.points))) if ratio != 1 else None
+        machine = Machine(shape, rng, {} if slower is None else {slower: ratio}, shared=shared, **fault)
+        tally.add(play(machine, seed=gate, plan=plan), slower)
     return tally
 
 

@@ -13,10 +13,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from benchrun.runner.gate.acceptance import Acceptance
+from benchrun.runner.gate.case import Case
+from benchrun.runner.gate.confirm import confirm_points
 from benchrun.runner.gate.decision import decide
-from benchrun.runner.gate.launches import METRICS, Launch, PlannedPoint, Reading, log_value
+from benchrun.runner.gate.launches import METRICS, SIDES, Launch, PlannedPoint, Reading, first_side, log_value
 from benchrun.runner.gate.schedule import LaunchOrder
+from benchrun.runner.gate.screen import screen_points
 from benchrun.runner.gate.settings import GateSettings
+from benchrun.runner.gate.table import tabulate
 from benchrun.runner.gate.verdict import (
     PointVerdict,
     Verdict,
@@ -291,13 +295,42 @@ def test_log_values() -> None:
 def full_run(pairs: int) -> list[Launch]:
     """Every point in every launch: the most that there can be to decide."""
     machine = Machine(SHAPES[3], np.random.default_rng(1))
-    orders = []
+    orders: list[LaunchOrder] = []
     keys = tuple(each.key for each in PLAN.points)
     for stage, count in ((1, 3), (2, pairs - 3)):
         for pair in range(count):
-            for side in ("base", "new") if pair % 2 == 0 else ("new", "base"):
-                orders.append(LaunchOrder(len(orders), side, stage, pair, keys))  # type: ignore[arg-type]
+            first = first_side(pair)
+            for side in SIDES if first == "base" else SIDES[::-1]:
+                orders.append(LaunchOrder(len(orders), side, stage, pair, keys))
     return machine.take(tuple(orders), PLAN)
+
+
+def test_figures_that_are_not_finite_neither_pass_nor_fail() -> None:
+    plan, settings = make_plan(), GateSettings()
+    launches, _ = run_gate(plan, noisy(slower={"p2": 1.06}))
+    table = tabulate(plan, launches, settings)
+    screen = screen_points(table, plan, settings)
+    end = confirm_points(table, settings, screen)
+    assert Case(plan, settings, table, screen, end, "", "").judge(0, 2)[0] == "FAIL"
+    nan = np.full_like(end.p, np.nan)
+    for wrong in (replace(end, p=nan), replace(end, margin=nan), replace(end, difference=nan + math.inf)):
+        assert Case(plan, settings, table, screen, wrong, "", "").judge(0, 2)[0] == "INVALID"
+    blind = replace(screen, finite=np.zeros_like(screen.finite))
+    assert Case(plan, settings, table, blind, end, "", "").judge(0, 0)[0] == "INVALID"
+
+
+def test_a_ratio_too_large_for_a_float_is_no_crash() -> None:
+    measure = noisy()
+
+    def absurd(order: LaunchOrder, key: str) -> Reading:
+        reading = measure(order, key)
+        scale = 1e-290 if order.side == "base" else 1e290
+        return replace(reading, p50_ms=(reading.p50_ms or 0) * scale)
+
+    verdict = judge(make_plan(1), absurd)
+    assert verdict.exit_code == 3
+    assert metric_of(verdict, "p0").ratio == math.inf
+    assert json.loads(verdict_json(verdict))["points"][0]["metrics"][0]["ratio"] is None
 
 
 def test_deciding_32_points_of_50_launches_is_quick() -> None:
