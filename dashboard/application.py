@@ -12,23 +12,28 @@ from benchrun.dashboard.components.drawing import current_look
 from benchrun.dashboard.components.notices import show_empty
 from benchrun.dashboard.components.refresh import watch
 from benchrun.dashboard.components.text import markdown
-from benchrun.dashboard.pages import explore, overview
-from benchrun.dashboard.style import APP_SHEET, style_sheet
+from benchrun.dashboard.pages import compare, distribution, explore, machine, overview, published, trends
+from benchrun.dashboard.style import APP_SHEET, icon, style_sheet
 
 Page = Callable[[Database], None]
 PAGES: dict[str, tuple[str, str, Page]] = {
     "overview": ("Overview", ":material/dashboard:", overview.show),
     "explore": ("Explore", ":material/query_stats:", explore.show),
+    "compare": ("Compare", ":material/compare_arrows:", compare.show),
+    "distribution": ("Distribution", ":material/scatter_plot:", distribution.show),
+    "trends": ("Trends", ":material/timeline:", trends.show),
+    "published": ("Published", ":material/menu_book:", published.show),
+    "machine": ("Machine", ":material/memory:", machine.show),
 }
 logger = logging.getLogger("benchrun.dashboard")
 
 
 def show() -> None:
     """One run of the app's script."""
-    st.set_page_config(page_title="benchrun", page_icon=":material/speed:", layout="wide")
+    st.set_page_config(page_title="benchrun", page_icon=icon(), layout="wide")
     pages = [
-        st.Page(_runner(page), title=title, icon=icon, url_path=path, default=path == "overview")
-        for path, (title, icon, page) in PAGES.items()
+        st.Page(_runner(page), title=title, icon=mark, url_path="" if path == "overview" else path, default=path == "overview")
+        for path, (title, mark, page) in PAGES.items()
     ]
     chosen = st.navigation(pages, position="top")
     chosen.run()

@@ -40,7 +40,8 @@ def percent(value: Any) -> str:
     if not known(value):
         return DASH
     change = 100 * (float(value) - 1)
-    return f"{change:+.0f} %" if abs(change) >= 100 else f"{change:+.1f} %"
+    text = f"{change:+.0f} %" if abs(change) >= 100 else f"{change:+.1f} %"
+    return text.replace("-", "−")
 
 
 def count(value: Any, one: str, many: str | None = None) -> str:
@@ -139,3 +140,8 @@ def protocol_parts(protocol: str) -> dict[str, str]:
         name, separator, value = part.partition("=")
         parts[name if separator else "version"] = value if separator else part
     return parts
+
+
+def engine_text(backend: Any, variant: Any) -> str:
+    """`torch:eager`; a backend without variants (imports) stands alone."""
+    return f"{backend}:{variant}" if known(variant) and variant != "" else str(backend)

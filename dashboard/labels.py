@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchrun.dashboard.formats import distinct_short, known, settings, short
+from benchrun.dashboard.formats import distinct_short, engine_text, known, settings, short
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def engine_name(backend: Any, variant: Any) -> str:
-    """`torch:eager`; a backend without variants (imports) stands alone."""
-    return f"{backend}:{variant}" if known(variant) and variant != "" else str(backend)
-
-
-def add_series(points: pd.DataFrame) -> pd.DataFrame:
-    """Adds `engine` and `series` to a frame of points.
+def add_series(points: pd.DataFrame, ignored: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Adds `engine` and `series` to a frame of points; `ignored` options do not tell series apart.
 
     `series` names dtype, weights, options only where the frame holds several of them, so that two rows of one series differ in batch and
     sequence length (and run) only.
     """
     if points.empty:
         return points.assign(engine=[], series=[])
-    engines = [engine_name(b, v) for b, v in zip(points["backend"], points["variant"], strict=True)]
-    options = [settings(text) for text in points["options"]]
+    engines = [engine_text(b, v) for b, v in zip(points["backend"], points["variant"], strict=True)]
+    options = [{name: value for name, value in settings(text).items() if name not in ignored} for text in points["options"]]
     parts = [[engine] for engine in engines]
     if points["dtype"].nunique(dropna=False) > 1:
         _append(parts, points["dtype"].map(lambda value: short(value, 12)))

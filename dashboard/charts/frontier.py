@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchrun.dashboard.charts.figures import THROUGHPUT, Figure
 from benchrun.dashboard.charts.look import Look
-from benchrun.dashboard.charts.parts import TIPS, add_tips, colour, finish, series_names, shape, shown, toggle
+from benchrun.dashboard.charts.parts import TIPS, add_tips, colour, finish, series_names, shape, shown, toggle, value_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,10 +28,9 @@ def frontier_chart(points: pd.DataFrame, latency: Figure, limit_ms: float | None
     if limit_ms is not None:
         extent = [min(extent[0], limit_ms * 0.8), max(extent[1], limit_ms * 1.25)]
     scale = alt.Scale(type="log", domain=extent, nice=False)
-    x = alt.X(f"{column}:Q", scale=scale, axis=alt.Axis(title=latency.axis, format="~g", tickCount=6))
-    y = alt.Y(
-        "throughput_seq_s:Q", scale=alt.Scale(type="log", padding=14), axis=alt.Axis(title=THROUGHPUT.axis, format="~s", tickCount=6)
-    )
+    x = alt.X(f"{column}:Q", scale=scale, axis=value_axis(latency.axis, points[column], logarithmic=True))
+    rates = value_axis(THROUGHPUT.axis, points["throughput_seq_s"], logarithmic=True, short_numbers=True)
+    y = alt.Y("throughput_seq_s:Q", scale=alt.Scale(type="log", padding=14, nice=False), axis=rates)
     base = alt.Chart(tips).encode(x=x, y=y, color=colour(names, look))
     layers: list[Any] = []
     if limit_ms is not None:

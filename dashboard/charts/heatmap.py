@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def heat_map(points: pd.DataFrame, figure: Figure, look: Look, *, title: str = "", cell: int = 46) -> Any:
-    """One series' points of any status; a darker cell is a larger figure, on a logarithmic scale."""
-    table = _cells(points, figure, look)
+def heat_map(points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float, float], *, title: str = "", cell: int = 46) -> Any:
+    """One series' points of any status; a darker cell is a larger figure, on a logarithmic scale over `span` (`value_span` of all series)."""
+    table = _cells(points, figure, look, span)
     batches, seqs = sorted(set(table["batch"])), sorted(set(table["seq"]))
     base = alt.Chart(table).encode(
         x=alt.X("batch:O", sort=batches, title=AXES["batch"], axis=alt.Axis(labelAngle=0, format="d", domain=False, ticks=False)),
@@ -38,12 +38,18 @@ def heat_map(points: pd.DataFrame, figure: Figure, look: Look, *, title: str = "
     return finish(alt.layer(tiles, words), look, height=max(90, cell * len(seqs)), title=title)
 
 
-def _cells(points: pd.DataFrame, figure: Figure, look: Look) -> pd.DataFrame:
+def value_span(points: pd.DataFrame, figure: Figure) -> tuple[float, float]:
+    """Smallest and largest figure of the `ok` points, so that several maps can share one scale."""
+    values = points.loc[(points["status"] == "ok") & (points[figure.column] > 0), figure.column]
+    return (float(values.min()), float(values.max())) if len(values) else (1.0, 1.0)
+
+
+def _cells(points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float, float]) -> pd.DataFrame:
     values = points[figure.column].where(points["status"] == "ok")
     steps = len(look.ramp)
     logs = np.log(values.where(values > 0).astype(float))
-    low, span = logs.min(), logs.max() - logs.min()
-    place = ((logs - low) / span if span > 0 else logs * 0).fillna(0.0)
+    low, width = np.log(span[0]), np.log(span[1] / span[0])
+    place = ((logs - low) / width if width > 0 else logs * 0).fillna(0.0)
     index = (place * steps).astype(int).clip(0, steps - 1)
     good = values.notna()
     deep = index >= 3

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -48,7 +49,8 @@ def finish(chart: alt.LayerChart | alt.Chart, look: Look, *, height: int, title:
     """Height, look, menu and title of a finished chart."""
     if title:
         chart = chart.properties(title=title)
-    return chart.properties(height=height, width="container", usermeta=USERMETA).configure(**config(look))
+    sized = chart.properties(height=height, width="container", usermeta=USERMETA, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+    return sized.configure(**config(look))
 
 
 INTERVAL_WORDS = {
@@ -123,6 +125,24 @@ def size_axis(column: str, values: Sequence[float], title: str) -> alt.X:
     )
 
 
-def value_scale(logarithmic: bool) -> alt.Scale:
-    """The scale of an axis of figures: it starts at zero unless it is logarithmic."""
-    return alt.Scale(type="log", nice=True) if logarithmic else alt.Scale(zero=True, nice=True)
+def value_scale(logarithmic: bool, *, zero: bool = True) -> alt.Scale:
+    """The scale of an axis of figures; with `zero` it starts there unless it is logarithmic."""
+    return alt.Scale(type="log", nice=False, padding=12) if logarithmic else alt.Scale(zero=zero, nice=True)
+
+
+def value_axis(title: str, values: Iterable[Any], *, logarithmic: bool, short_numbers: bool = False) -> alt.Axis:
+    """An axis of figures; a logarithmic one has ticks at 1, 2, 5 of each decade that holds values, or at the decades alone."""
+    number = "~s" if short_numbers else "~g"
+    if not logarithmic:
+        return alt.Axis(title=title, format=number, tickCount=6)
+    return alt.Axis(title=title, format=number, values=log_ticks(values))
+
+
+def log_ticks(values: Iterable[Any]) -> list[float]:
+    """Ticks for a logarithmic axis over positive values."""
+    present = [float(value) for value in values if known(value) and value > 0]
+    if not present:
+        return [1.0]
+    low, high = math.floor(math.log10(min(present))), math.ceil(math.log10(max(present)))
+    steps = (1, 2, 5) if high - low <= 4 else (1,)
+    return [step * 10.0**power for power in range(low - 1, high + 1) for step in steps]

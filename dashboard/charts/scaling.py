@@ -18,6 +18,7 @@ from benchrun.dashboard.charts.parts import (
     shown,
     size_axis,
     toggle,
+    value_axis,
     value_scale,
 )
 
@@ -33,7 +34,8 @@ def scaling_chart(points: pd.DataFrame, x: str, figure: Figure, look: Look, *, b
     """
     names = series_names(points)
     chosen = toggle()
-    axis = alt.Axis(title=figure.axis, format="~s" if figure.more_is_better else "~g", tickCount=6)
+    seen = [value for name in (figure.column, "p99_ms" if band else figure.column) for value in points[name]]
+    axis = value_axis(figure.axis, seen, logarithmic=logarithmic, short_numbers=figure.more_is_better)
     y = alt.Y(f"{figure.column}:Q", scale=value_scale(logarithmic), axis=axis)
     base = alt.Chart(add_tips(points)).encode(x=size_axis(x, points[x].tolist(), AXES[x]), color=colour(names, look))
     layers: list[alt.Chart] = []

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import streamlit as st
 from sqlalchemy import Connection
 
-from benchrun.results.engine import locate
 from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.store import Store, open_store
+from benchrun.results.target import locate
 from benchrun.results.views.freshness import Freshness, freshness
 
 __all__ = ["Database", "NoDatabase", "StoreError", "database"]

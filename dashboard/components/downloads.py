@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+def public(points: pd.DataFrame) -> pd.DataFrame:
+    """A frame of points without the columns that only serve comparisons."""
+    return points[[name for name in points.columns if not name.startswith(("log_", "var_", "tip_"))]]
+
+
 def csv_bytes(frame: pd.DataFrame) -> bytes:
     """UTF-8 with a header; text that a spreadsheet would take for a formula gets a leading apostrophe."""
     safe = frame.copy(deep=False)

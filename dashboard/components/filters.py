@@ -13,7 +13,8 @@ import streamlit as st
 
 from benchrun.dashboard.components.text import markdown
 
-Look = Literal["select", "segments", "pills"]
+SHARED = ("hardware", "model", "head", "workload", "protocol", "dtype", "engine", "seq", "batch", "run")  # remembered from page to page
+Kind = Literal["select", "segments", "pills"]
 
 
 class Filters:
@@ -22,6 +23,8 @@ class Filters:
     def __init__(self, page: str) -> None:
         self._page = page
         self._url: Mapping[str, list[str]] = {name: st.query_params.get_all(name) for name in st.query_params}
+        self._entered = st.session_state.get("filters.page") != page
+        st.session_state["filters.page"] = page
         self._values: dict[str, list[str]] = {}
         self.unknown: list[str] = []  # what the link asked for and is not there, in words
 
@@ -32,10 +35,10 @@ class Filters:
         options: Mapping[str, str],
         *,
         default: str | None = None,
-        kind: Look = "select",
+        kind: Kind = "select",
         help: str | None = None,
         show: bool = True,
-        disabled: bool = False,
+        width: int = 165,
     ) -> str:
         """One of `options` (token → text). With `show` False nothing is drawn: the value comes from the URL or the default."""
         fallback = default if default in options else next(iter(options), "")
@@ -52,31 +55,31 @@ class Filters:
             tokens = list(options)
             text = options.__getitem__
             if kind == "select":
-                chosen = st.selectbox(label, tokens, format_func=text, key=key, help=help, disabled=disabled)
+                chosen = st.selectbox(label, tokens, format_func=text, key=key, help=help, width=width)
             elif kind == "segments":
-                chosen = st.segmented_control(label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True, disabled=disabled)
+                chosen = st.segmented_control(label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True)
             else:
-                chosen = st.pills(label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True, disabled=disabled)
+                chosen = st.pills(label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True)
         chosen = chosen if chosen in options else fallback
         self._keep(name, [chosen])
         return chosen
 
     def choose_many(
         self, name: str, label: str, options: Mapping[str, str], *, default: Sequence[str] | None = None, help: str | None = None,
-        show: bool = True, most: int | None = None, placeholder: str = "all",
+        show: bool = True, most: int | None = None, placeholder: str = "all", width: int = 290,
     ) -> list[str]:
         """Any number of `options`; none chosen means all of them, and the URL then names none."""
         key = f"{self._page}.{name}"
         wanted = self._arrived(name, label, options)
         if wanted:
             st.session_state[key] = wanted[:most]
-        elif key not in st.session_state or (name in self._url and not wanted):
-            st.session_state[key] = list(default or ())
+        elif key not in st.session_state:
+            st.session_state[key] = self._shared_many(name, options)[:most] or list(default or ())
         st.session_state[key] = [token for token in st.session_state[key] if token in options]
         chosen: list[str] = st.session_state[key]
         if show and options:
             chosen = st.multiselect(
-                label, list(options), format_func=options.__getitem__, key=key, help=help, max_selections=most, placeholder=placeholder
+                label, list(options), format_func=options.__getitem__, key=key, help=help, max_selections=most, placeholder=placeholder, width=width
             )
         self._keep(name, chosen)
         return chosen
@@ -104,13 +107,16 @@ class Filters:
                 self.unknown.append(f"{label}: the link's value is no number")
         if not isinstance(st.session_state.get(key), float) or st.session_state[key] != st.session_state[key]:
             st.session_state[key] = default
-        chosen = float(st.number_input(label, min_value=least, max_value=most, key=key, help=help, format="%g", step=None) or default)
+        chosen = float(st.number_input(label, min_value=least, max_value=most, key=key, help=help, format="%g", step=None, width=150) or default)
         self._keep(name, [f"{chosen:g}"])
         return chosen
 
     def commit(self) -> None:
         """Write all values into the URL, in one go and only where they differ from it."""
         wanted = {name: values for name, values in self._values.items() if values}
+        last = st.session_state.get(f"{self._page}:url")
+        if not self._entered and not self._url and wanted == last:
+            return  # the visitor pressed Back to the bare address: writing there again would hold them on this page
         if wanted != {name: values for name, values in self._url.items() if name in wanted or name in self._values}:
             kept = {name: values for name, values in self._url.items() if name not in self._values and name.startswith("embed")}
             st.query_params.from_dict(kept | wanted)
@@ -132,9 +138,17 @@ class Filters:
         return [value for value in changed if value in options]
 
     def _shared(self, name: str, options: Mapping[str, str]) -> str | None:
+        if name not in SHARED:
+            return None
         found: dict[str, list[str]] = st.session_state.get("filters.shared", {})
         values = found.get(name, [])
         return values[0] if values and values[0] in options else None
+
+    def _shared_many(self, name: str, options: Mapping[str, str]) -> list[str]:
+        if name not in SHARED:
+            return []
+        found: dict[str, list[str]] = st.session_state.get("filters.shared", {})
+        return [value for value in found.get(name, []) if value in options]
 
     def _keep(self, name: str, values: list[str]) -> None:
         self._values[name] = list(values)

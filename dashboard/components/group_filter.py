@@ -9,6 +9,8 @@ from benchrun.dashboard.formats import distinct_short, hardware, named, settings
 from benchrun.dashboard.selection import differing_protocol
 from benchrun.results.views.catalogue import Group, GroupEntry, Machine
 
+_WIDTHS = {"hardware": 250, "protocol": 330}
+
 
 def choose_group(filters: Filters, entries: Sequence[GroupEntry], machines: Sequence[Machine]) -> Group:
     """Draws the filters, each with what is possible under those before it; `entries` must not be empty."""
@@ -31,7 +33,7 @@ def _narrow(
     by_token = {of(entry.group): entry.group for entry in entries}
     shown = distinct_short([text(group) for group in by_token.values()], 56)
     options = {key: shown[text(group)] for key, group in by_token.items()}
-    chosen = filters.choose(name, label, options, show=len(options) > 1 or name in ("hardware", "model", "head"))
+    chosen = filters.choose(name, label, options, show=len(options) > 1 or name in ("hardware", "model", "head"), width=_WIDTHS.get(name, 165))
     return [entry for entry in entries if of(entry.group) == chosen]
 
 

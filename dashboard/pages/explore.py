@@ -8,10 +8,10 @@ import streamlit as st
 
 from benchrun.dashboard.charts.figures import AXES, CLOCKS, FIGURES, LATENCIES, THROUGHPUT, Figure
 from benchrun.dashboard.charts.frontier import best_under, frontier_chart
-from benchrun.dashboard.charts.heatmap import heat_map
+from benchrun.dashboard.charts.heatmap import heat_map, value_span
 from benchrun.dashboard.charts.scaling import scaling_chart
 from benchrun.dashboard.components.database import Database
-from benchrun.dashboard.components.downloads import offer_csv
+from benchrun.dashboard.components.downloads import offer_csv, public
 from benchrun.dashboard.components.drawing import current_look, draw
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.group_filter import choose_group
@@ -49,12 +49,10 @@ def show(database: Database) -> None:
     filters = Filters("explore")
     with st.container(horizontal=True, gap="small"):
         group = choose_group(filters, entries, database.read(machines))
-        view_slot = st.container()
-    clock = "host"
-    points = database.read(latest_points, group, "host")
-    has_device = bool(database.read(latest_points, group, "device")["n"].gt(0).any())
-    with view_slot, st.container(horizontal=True, gap="small"):
-        dtypes = filters.choose_many("dtype", "Dtype", {token(v): named(v) for v in _by_name(points["dtype"])}, show=points["dtype"].nunique() > 1)
+        clock = "host"
+        points = database.read(latest_points, group, "host")
+        has_device = bool(database.read(latest_points, group, "device")["n"].gt(0).any())
+        dtypes = filters.choose_many("dtype", "Dtype", {token(v): named(v) for v in _by_name(points["dtype"])}, show=points["dtype"].nunique() > 1, width=165)
         engines = filters.choose_many("engine", "Engines", {token(v): v for v in _by_name(points["series"])}, placeholder="all")
         if has_device:
             clock = filters.choose("clock", "Clock", CLOCKS, default="host")
@@ -81,7 +79,7 @@ def show(database: Database) -> None:
     if notes:
         st.caption("Keep in mind: " + markdown("; ".join(notes), 600) + ".")
     show_left_out(left_out)
-    offer_csv(points.drop(columns=["log_p50", "log_var"]), "explore")
+    offer_csv(public(points), "explore")
     filters.commit()
 
 
@@ -142,8 +140,9 @@ def _show_heat_maps(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
     with st.container(horizontal=True, gap="small"):
         figure = FIGURES[filters.choose("cell", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")]
     placed = points[points["batch"].notna() & points["seq"].notna()]
+    span = value_span(placed, figure)
     for series in _by_name(placed["series"])[:MOST_SERIES]:
-        draw(heat_map(placed[placed["series"] == series], figure, current_look(), title=series), f"{figure.axis} of {series} by batch and sequence length")
+        draw(heat_map(placed[placed["series"] == series], figure, current_look(), span, title=series), f"{figure.axis} of {series} by batch and sequence length")
     return [LeftOut(text) for text in explain_missing(points, [figure.column])]
 
 
@@ -151,7 +150,7 @@ def _show_table(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
     names = _by_name(points["series"])
     with st.container(horizontal=True, gap="small"):
         figure = FIGURES[filters.choose("column", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")]
-        reference = filters.choose("reference", "Speed-up against", {token(name): name for name in names})
+        reference = filters.choose("reference", "Speed-up against", {token(name): name for name in names}, default=token(points["series"].value_counts().index[0]), width=290)
     chosen = next(name for name in names if token(name) == reference)
     st.html(speedup_table(points, figure, chosen))
     return [LeftOut(text) for text in explain_missing(points, [figure.column]) if "without figures" not in text]

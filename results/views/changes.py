@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_SERIES = 4000
-_SIDE = ("run_id", "status", "launches", "p50_ms", "log_p50", "log_var")
+_SIDE = ("run_id", "status", "launches", "p50_ms", "log_p50_ms", "var_p50_ms")
 COLUMNS = (
     *("point_key", "fingerprint", *POINT_COLUMNS),
     *(f"{name}_{side}" for side in ("new", "base") for name in _SIDE),
@@ -108,11 +108,11 @@ def _pair(connection: Connection, rows: list[dict[str, object]]) -> pd.DataFrame
         status=("bad", "first"),
         launches=("p50", "count"),
         p50_ms=("p50", "mean"),
-        log_p50=("log", "mean"),
-        log_var=("log", "var"),
+        log_p50_ms=("log", "mean"),
+        var_p50_ms=("log", "var"),
     ).reset_index()
     sides["status"] = sides["status"].fillna("ok")
-    sides.loc[sides["status"] != "ok", ["p50_ms", "log_p50", "log_var"]] = np.nan
+    sides.loc[sides["status"] != "ok", ["p50_ms", "log_p50_ms", "var_p50_ms"]] = np.nan
     new, base = (sides[sides["side"] == side].drop(columns="side") for side in ("new", "base"))
     pairs = new.merge(base, on=["point_key", "fingerprint"], suffixes=("_new", "_base"))
     pairs = pairs.merge(_points(connection, pairs["point_key"].unique().tolist()), on="point_key")

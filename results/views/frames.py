@@ -23,7 +23,7 @@ POINT_COLUMNS = (
 RUN_COLUMNS = ("run_id", "run_label", "run_started", "run_state", "commit", "fingerprint", "environment_id")
 CLOCK_COLUMNS = (
     *("n", "mean_ms", "min_ms", "max_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms"),
-    *("p50_low_ms", "p50_high_ms", "p95_upper_ms", "p99_upper_ms", "steady"),
+    *("p50_low_ms", "p50_high_ms", "p95_upper_ms", "p99_upper_ms", "steady", "drift", "autocorrelation"),
 )
 FIGURE_COLUMNS = (
     *("throughput_seq_s", "throughput_isolated", "tokens_s", "padding_fraction", "parity_ok", "parity_rel_l2"),

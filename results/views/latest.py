@@ -15,6 +15,8 @@ from benchrun.results.views.frames import launches_frame, measurement_select, po
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_POINTS = 4000  # of one run that a view reads
+
 
 def latest_results(connection: Connection, group: Group) -> pd.DataFrame:
     """Launches (see `frames.py`) of each point of a group in the last run that has an outcome of it on that machine.
@@ -48,7 +50,10 @@ def latest_results(connection: Connection, group: Group) -> pd.DataFrame:
 
 
 def run_results(connection: Connection, run_id: str) -> pd.DataFrame:
-    """All launches of a run in the order of its plan; a planned point without any launch has one row with status None."""
+    """Launches of a run in the order of its plan; a planned point without any launch has one row with status None.
+
+    A run of more than `MOST_POINTS` points is cut there.
+    """
     query = (
         select(RunPoint.point_key, RunPoint.replicates, *point_select(), *run_select(), *measurement_select())
         .select_from(RunPoint)
@@ -59,7 +64,7 @@ def run_results(connection: Connection, run_id: str) -> pd.DataFrame:
             Measurement,
             and_(Measurement.run_id == RunPoint.run_id, Measurement.point_key == RunPoint.point_key, CURRENT),
         )
-        .where(RunPoint.run_id == run_id)
+        .where(RunPoint.run_id == run_id, RunPoint.ordinal < MOST_POINTS)
         .order_by(RunPoint.ordinal, Measurement.replicate)
     )
     return launches_frame(connection.execute(query).mappings())

@@ -1,6 +1,6 @@
 """How two sides compare: a ratio of times with an interval, and a careful word for it. Pure.
 
-Per side the mean m, the variance v (k − 1) and the number k of the logarithms of its launches' medians. The ratio is
+Per side the mean m, the variance v (k − 1) and the number k of the logarithms of its launches' figures (medians, say). The ratio is
 exp(m_new − m_base), above 1 slower; its two-sided 95 % interval is Welch's (Welch, Biometrika 34, 1947) on the logarithms. Launches are the
 unit: with one launch on a side there is no interval, whatever the number of samples.
 
@@ -25,17 +25,21 @@ SAME_WITHIN = 1.05  # an interval inside 1/1.05 … 1.05 is called the same
 WORDS = ("slower", "faster", "same", "unclear", "one launch")
 
 
-def add_ratios(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Adds `ratio`, `ratio_low`, `ratio_high`, `word` to rows with `log_p50_…`, `log_var_…`, `launches_…` of sides `base` and `new`."""
+def add_ratios(pairs: pd.DataFrame, figure: str = "p50_ms", *, more_is_better: bool = False) -> pd.DataFrame:
+    """Adds `ratio`, `ratio_low`, `ratio_high`, `word` to rows with `log_FIGURE_…`, `var_FIGURE_…`, `launches_…` of sides `base` and `new`.
+
+    The ratio is one of times: a rate (`more_is_better`) is turned over.
+    """
     import numpy as np
 
     def column(name: str, side: str) -> Floats:
         return pairs[f"{name}_{side}"].to_numpy(dtype=np.float64)
 
     with np.errstate(all="ignore"):
-        difference = column("log_p50", "new") - column("log_p50", "base")
+        difference = column(f"log_{figure}", "new") - column(f"log_{figure}", "base")
+        difference = -difference if more_is_better else difference
         counts = {side: column("launches", side) for side in ("new", "base")}
-        errors = {side: column("log_var", side) / counts[side] for side in ("new", "base")}
+        errors = {side: column(f"var_{figure}", side) / counts[side] for side in ("new", "base")}
         total = errors["new"] + errors["base"]
         freedom = total**2 / sum(errors[side] ** 2 / (counts[side] - 1) for side in ("new", "base"))
         enough = (counts["new"] >= 2) & (counts["base"] >= 2) & (total > 0)

@@ -25,20 +25,22 @@ INTERVALS = ("launches", "range", "samples")
 SUMMARY_COLUMNS = (
     *("point_key", *POINT_COLUMNS, *RUN_COLUMNS, "status", "phase", "error", "launches", "n"),
     *("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p50_low_ms", "p50_high_ms", "interval"),
-    *("log_p50", "log_var", "p95_upper_ms", "p99_upper_ms"),
+    *("log_p50_ms", "var_p50_ms", "log_p95_ms", "var_p95_ms", "log_p99_ms", "var_p99_ms", "log_mean_ms", "var_mean_ms"),
+    *("log_throughput_seq_s", "var_throughput_seq_s", "p95_upper_ms", "p99_upper_ms"),
     *("throughput_seq_s", "throughput_low", "throughput_high", "isolated", "tokens_s", "padding_fraction"),
     *("parity_ok", "parity_rel_l2", "flags", "threads", "build_s", "peak_device_bytes", "peak_host_bytes", "started"),
 )
 _MEANS = ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
 _UPPERS = ("p95_upper_ms", "p99_upper_ms")
+COMPARED = ("p50_ms", "p95_ms", "p99_ms", "mean_ms", "throughput_seq_s")  # figures with `log_…` and `var_…`
 
 
 def summarise(launches: pd.DataFrame, clock: str = "host") -> pd.DataFrame:
     """One row for each (run, point) of a launches frame, in its order, by one clock (`host`, `device`).
 
     `status` follows `records.point_status`: the first real failure counts. Figures are of the launches that have them (`ok` and
-    `invalid`); a point that failed in any launch has none, unless its status is `invalid`. `log_p50` and `log_var` are mean and variance
-    (k − 1) of the logarithms of the launches' medians. `flags` is a sorted tuple of all launches' flags.
+    `invalid`); a point that failed in any launch has none, unless its status is `invalid`. `log_…` and `var_…` are mean and variance
+    (k − 1) of the logarithms of the launches' figures. `flags` is a sorted tuple of all launches' flags.
     """
     import numpy as np
     import pandas as pd
@@ -49,8 +51,8 @@ def summarise(launches: pd.DataFrame, clock: str = "host") -> pd.DataFrame:
     figures = (*_MEANS, "n", "p50_low_ms", "p50_high_ms", *_UPPERS)
     for name in figures:
         work[name] = work[f"{clock}_{name}"]
-    positive = work["p50_ms"].where(work["p50_ms"] > 0)
-    work["log_p50"] = np.log(positive)
+    for name in COMPARED:
+        work[f"log_{name}"] = np.log(work[name].where(work[name] > 0))
     work["flags_text"] = work["flags"].map(lambda flags: "\0".join(sorted(flags)) if isinstance(flags, list) else "")
     grouped = work.groupby(["run_id", "point_key"], sort=False, dropna=False)
     first = grouped[[*POINT_COLUMNS, *RUN_COLUMNS[1:], "threads", "padding_fraction"]].first()
@@ -65,8 +67,8 @@ def summarise(launches: pd.DataFrame, clock: str = "host") -> pd.DataFrame:
         high=grouped["p50_ms"].max(),
         inner_low=grouped["p50_low_ms"].first(),
         inner_high=grouped["p50_high_ms"].first(),
-        log_p50=grouped["log_p50"].mean(),
-        log_var=grouped["log_p50"].var(ddof=1),
+        **{f"log_{name}": grouped[f"log_{name}"].mean() for name in COMPARED},
+        **{f"var_{name}": grouped[f"log_{name}"].var(ddof=1) for name in COMPARED},
         throughput_seq_s=grouped["throughput_seq_s"].mean(),
         throughput_low=grouped["throughput_seq_s"].min(),
         throughput_high=grouped["throughput_seq_s"].max(),
@@ -84,7 +86,7 @@ def summarise(launches: pd.DataFrame, clock: str = "host") -> pd.DataFrame:
     table = _add_interval(table)
     failed = ~table["status"].isin(["ok", "invalid"])
     blank = [*_MEANS, *_UPPERS, "p50_low_ms", "p50_high_ms", "throughput_seq_s", "throughput_low", "throughput_high", "tokens_s"]
-    table.loc[failed, [*blank, "log_p50", "log_var"]] = np.nan
+    table.loc[failed, [*blank, *(f"{kind}_{name}" for name in COMPARED for kind in ("log", "var"))]] = np.nan
     return table[list(SUMMARY_COLUMNS)]
 
 
@@ -116,8 +118,8 @@ def _add_interval(table: pd.DataFrame) -> pd.DataFrame:
     high = np.where(one, table["inner_high"].to_numpy(dtype=float), high)
     many = count >= 3
     if many.any():
-        half = t_quantile(np.where(many, count - 1, 2)) * np.sqrt(table["log_var"].to_numpy(dtype=float) / np.maximum(count, 1))
-        centre = table["log_p50"].to_numpy(dtype=float)
+        half = t_quantile(np.where(many, count - 1, 2)) * np.sqrt(table["var_p50_ms"].to_numpy(dtype=float) / np.maximum(count, 1))
+        centre = table["log_p50_ms"].to_numpy(dtype=float)
         low, high = np.where(many, np.exp(centre - half), low), np.where(many, np.exp(centre + half), high)
     kind = np.where(many, "launches", np.where(count == 2, "range", np.where(one, "samples", "")))
     return table.assign(p50_low_ms=low, p50_high_ms=high, interval=kind)
