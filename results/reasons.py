@@ -55,8 +55,6 @@ _SQLITE_REASONS = {
 
 def _access(path: Path) -> str:
     """What is missing for a file that SQLite could not open or write, as the end of a sentence."""
-    if path.exists() and not os.access(path, os.R_OK):
-        return "read: the file's permissions forbid it"
     if path.exists() and not os.access(path, os.W_OK):
         return "written: the file is read-only; give another database"
     if not os.access(path.parent, os.W_OK):

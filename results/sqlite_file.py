@@ -109,7 +109,7 @@ def use_wal(path: Path) -> None:
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
                 return  # or another mode, where the file system cannot do it: correct, only slower
-            except sqlite3.OperationalError as error:  # SQLite does not wait here by itself
+            except sqlite3.OperationalError as error:  # where several switch at once, SQLite does not wait
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)

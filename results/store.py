@@ -229,12 +229,10 @@ class Store:
 
     def executed(self, fingerprints: Sequence[str]) -> set[tuple[str, str]]:
         """(backend, variant) pairs that gave a right answer on hardware with one of these fingerprints."""
-        query = (
-            select(Point.backend, Point.variant)
-            .join(Measurement, Measurement.point_key == Point.key)
-            .where(Measurement.status == "ok", Measurement.fingerprint.in_(fingerprints))
-            .distinct()
+        right = exists().where(
+            Measurement.point_key == Point.key, Measurement.fingerprint.in_(fingerprints), Measurement.status == "ok"
         )
+        query = select(Point.backend, Point.variant).where(right).distinct()
         with self.reading() as connection:
             return {(row.backend, row.variant) for row in connection.execute(query)}
 
