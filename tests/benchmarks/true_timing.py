@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +99,12 @@ def process(model_name: str, pairs: int, iterations: int, threads: int) -> dict[
     """Whole launches against a plain script, in ABBA order; the plain script against itself beside it as a control."""
     ratios, control = [], []
     for pair in range(pairs):
-        order = ("ours", "plain", "plain", "ours") if pair % 2 == 0 else ("plain", "ours", "ours", "plain")
-        taken: dict[str, list[float]] = {"ours": [], "plain": []}
-        for side in order:
-            take = launch if side == "ours" else plain
-            taken[side].append(take(model_name, iterations, threads))
-        ratios.append(math.log(statistics.fmean(taken["ours"]) / statistics.fmean(taken["plain"])))
-        first, second, third, fourth = (plain(model_name, iterations, threads) for _ in range(4))
-        control.append(math.log((first + fourth) / (second + third)))
-        print(
-            f"pair {pair + 1}: ours/plain {math.exp(ratios[-1]):.4f}, control {math.exp(control[-1]):.4f}",
-            file=sys.stderr,
-        )
+        first_ours = pair % 2 == 0  # pairs in the order AB BA AB …, which is ABBA throughout
+        ours, bare = take_pair(launch, plain, first_ours, model_name, iterations, threads)
+        ratios.append(math.log(ours / bare))
+        one, other = take_pair(plain, plain, first_ours, model_name, iterations, threads)
+        control.append(math.log(one / other))
+        print(f"pair {pair + 1}: ours/plain {ours / bare:.4f}, control {one / other:.4f}", file=sys.stderr)
     return {
         "what": "whole processes, ABBA",
         "model": model_name,
@@ -120,6 +115,17 @@ def process(model_name: str, pairs: int, iterations: int, threads: int) -> dict[
         "control": interval(control),
         "limit": [1 / 1.03, 1.03],
     }
+
+
+def take_pair(
+    one: Callable[[str, int, int], float], other: Callable[[str, int, int], float], one_first: bool, *arguments: Any
+) -> tuple[float, float]:
+    """What `one` and `other` measure, taken in the asked order."""
+    if one_first:
+        first = one(*arguments)
+        return first, other(*arguments)
+    second = other(*arguments)
+    return one(*arguments), second
 
 
 def interval(logs: list[float]) -> dict[str, float]:
