@@ -67,7 +67,7 @@ class AITemplateBackend(Backend):
                 "CUTLASS kernels chosen by profiling, in a CUDA graph",
                 ("cuda",),
                 ("fp16",),
-                {"cuda": "compiled"},
+                {"cuda": "executed"},
             ),
             Variant(
                 "rocm",
