@@ -75,6 +75,7 @@ def loop(model_name: str, blocks: int, threads: int) -> dict[str, Any]:
         return [timer.sample()[0] for _ in range(BLOCK)]
 
     found: dict[str, list[int]] = {"ours": [], "bare": []}
+    pairs: list[float] = []
     with quiet():
         for _ in range(3):
             ours()
@@ -83,6 +84,9 @@ def loop(model_name: str, blocks: int, threads: int) -> dict[str, Any]:
             pair = (("ours", ours), ("bare", bare))
             for name, take in pair if block % 2 == 0 else pair[::-1]:
                 found[name] += take()
+            pairs.append(
+                math.log(statistics.median(found["ours"][-BLOCK:]) / statistics.median(found["bare"][-BLOCK:]))
+            )
     medians = {name: statistics.median(values) / 1e6 for name, values in found.items()}
     return {
         "what": "one process, blocks of 10 in turn",
@@ -92,6 +96,7 @@ def loop(model_name: str, blocks: int, threads: int) -> dict[str, Any]:
         "ours_p50_ms": medians["ours"],
         "bare_p50_ms": medians["bare"],
         "ratio": medians["ours"] / medians["bare"],
+        "ratio_of_neighbours": interval(pairs),
     }
 
 
