@@ -9,7 +9,7 @@ from benchrun.runner.gate.launches import CONFIRM, SCREEN
 from benchrun.runner.gate.screen import Screen, pooled_samples
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.table import Table
-from benchrun.runner.gate.validity import Pairs, Standing, assess, find_identical, select_pairs
+from benchrun.runner.gate.validity import Pairs, Standing, assess, find_absurd, find_identical, select_pairs
 from benchrun.runner.gate.welch import adjust_holm, moments, welch
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Confirmation:
     lost: Masks  # [P] MISSING
     spoilt: Masks  # [P] INVALID
     identical: Masks  # [P] INVALID
+    absurd: Masks  # [P] INVALID
     waiting: Masks  # [P] launches are still to come
     tested: Masks  # [M, P] escalated, and all its launches are there
     p: Floats  # [M, P]
@@ -67,7 +68,9 @@ def confirm_points(table: Table, settings: GateSettings, screen: Screen) -> Conf
     waiting = alive & (fresh.valid < k2)
     identical = alive & ~waiting & find_identical(table, fresh.base, fresh.new)
 
-    ready = screen.escalated & alive & ~waiting & ~identical
+    fresh_base, fresh_new = moments(table.y, fresh.base), moments(table.y, fresh.new)
+    absurd = alive & ~waiting & find_absurd(fresh_new.mean - fresh_base.mean, settings)
+    ready = screen.escalated & alive & ~waiting & ~identical & ~absurd
     shape = ready.shape
     all_base, all_new = moments(table.y, base), moments(table.y, new)
     freedom = np.maximum(all_base.n + all_new.n - 2, 1.0)
@@ -75,7 +78,7 @@ def confirm_points(table: Table, settings: GateSettings, screen: Screen) -> Conf
     p, p_adjusted, fresh_difference, difference, margin = (np.full(shape, np.nan) for _ in range(5))
     tested = ready
     if ready.any():
-        alone = welch(moments(table.y, fresh.base), moments(table.y, fresh.new))
+        alone = welch(fresh_base, fresh_new)
         together = welch(all_base, all_new)
         p = np.where(ready, alone.p_greater(), np.nan)
         fresh_difference = np.where(ready, alone.difference, np.nan)
@@ -93,6 +96,7 @@ def confirm_points(table: Table, settings: GateSettings, screen: Screen) -> Conf
         lost=lost,
         spoilt=spoilt,
         identical=identical,
+        absurd=absurd,
         waiting=waiting,
         tested=tested,
         p=p,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchrun.runner.gate.launches import SCREEN, GatePlan
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.table import Table
-from benchrun.runner.gate.validity import Pairs, Standing, assess, find_identical, select_pairs
+from benchrun.runner.gate.validity import Pairs, Standing, assess, find_absurd, find_identical, select_pairs
 from benchrun.runner.gate.welch import moments, t_quantile
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Screen:
     lost: Masks  # [P] MISSING
     spoilt: Masks  # [P] INVALID: more launches to replace than allowed
     identical: Masks  # [P] INVALID: bit-identical launches
+    absurd: Masks  # [P] INVALID: the sides differ by more than can be
     waiting: Masks  # [P] launches are still to come
     judged: Masks  # [P] takes part in the statistics
     own_sd: Floats  # [M, P]
@@ -69,17 +70,19 @@ def screen_points(table: Table, plan: GatePlan, settings: GateSettings) -> Scree
     alive = gated & ~lost & ~spoilt & ~broken
     waiting = alive & (pairs.valid < k1)
     identical = alive & ~waiting & find_identical(table, pairs.base, pairs.new)
-    judged = alive & ~waiting & ~identical
+    whole = alive & ~waiting & ~identical
 
     shape = (count, width)
-    own_sd, sd, difference, margin = (np.full(shape, np.nan) for _ in range(4))
+    own_sd, sd, margin = (np.full(shape, np.nan) for _ in range(3))
+    base, new = moments(table.y, pairs.base), moments(table.y, pairs.new)
+    difference = np.where(whole, new.mean - base.mean, np.nan)
+    absurd = find_absurd(difference, settings)
+    judged = whole & ~absurd
     if judged.any():
-        base, new = moments(table.y, pairs.base), moments(table.y, pairs.new)
         freedom = base.n + new.n - 2
         own_sd = np.where(
             judged, np.sqrt(((base.n - 1) * base.var + (new.n - 1) * new.var) / np.where(judged, freedom, 1.0)), np.nan
         )
-        difference = np.where(judged, new.mean - base.mean, np.nan)
         floor = np.maximum(settings.sd_floor, np.where(pairs.base | pairs.new, table.floor, 0.0).max(axis=0))
         classes = np.array([each.device_class for each in table.points])
         for name in sorted(set(classes[judged].tolist())):
@@ -108,6 +111,7 @@ def screen_points(table: Table, plan: GatePlan, settings: GateSettings) -> Scree
         lost=lost,
         spoilt=spoilt,
         identical=identical,
+        absurd=absurd,
         waiting=waiting,
         judged=judged,
         own_sd=own_sd,

@@ -134,6 +134,14 @@ def find_identical(table: Table, base: Masks, new: Masks) -> Masks:
     return found
 
 
+def find_absurd(difference: Floats, settings: GateSettings) -> Masks:
+    """Points [P] whose sides differ in some metric by more than any real change: differences [M, P] of logarithms."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):
+        return np.asarray((np.abs(difference) > math.log(settings.implausible_ratio)).any(axis=0), dtype=np.bool_)
+
+
 def describe_loss(table: Table, plan: GatePlan, settings: GateSettings, standing: Standing, j: int) -> str:
     """Why point `j` lost its first lost launch."""
     import numpy as np
