@@ -53,7 +53,7 @@ class WorkerProcess:
         read_fd, write_fd = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchrun.runner.worker", str(write_fd)],
+                [sys.executable, "-P", "-m", "benchrun.runner.worker", str(write_fd)],
                 stdin=subprocess.PIPE,
                 stdout=self._log,
                 stderr=self._log,

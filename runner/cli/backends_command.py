@@ -150,7 +150,7 @@ def probe(name: str) -> dict[str, Any]:
         "found = asdict(load_backend(sys.argv[1])().probe()); print('\\n' + json.dumps(found))"
     )
     try:
-        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, timeout=CHECK_S)
+        done = subprocess.run([sys.executable, "-P", "-c", code, name], capture_output=True, text=True, timeout=CHECK_S)
     except subprocess.TimeoutExpired:
         return _unusable(f"it did not answer within {CHECK_S} s")
     last = done.stdout.strip().splitlines()[-1:] or [""]
