@@ -7,6 +7,8 @@ file cannot know; an importer never guesses.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,7 +31,8 @@ class ImportFailed(Exception):
             place += f", line {line}"
         if field:
             place += f", {field}"
-        super().__init__(f"{place}: {problem}")
+        # names come from the file: a message must stay one line that a terminal can show
+        super().__init__("".join(sign if sign.isprintable() else "?" for sign in f"{place}: {problem}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,22 @@ def protocol_id(tool: str, version: str | int | None = None, **conditions: str |
     return f"{name}:{','.join(f'{key}={word(value)}' for key, value in conditions.items())}"
 
 
-def reported(n: int | None, figures: Mapping[str, float | None]) -> ReportedSummary:
-    """A summary of `n` samples from figures in milliseconds by their column (`mean_ms`, `p95_ms`)."""
+_ASCENDING = ("min_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99_9_ms", "max_ms")
+
+
+def reported(
+    n: int | None, figures: Mapping[str, float | None], fail: Callable[[str], ImportFailed]
+) -> ReportedSummary:
+    """A summary of `n` samples from figures in milliseconds by their column (`mean_ms`, `p95_ms`).
+
+    Refused: a higher quantile below a lower one, or a mean outside of minimum and maximum. No samples can give that.
+    """
+    present = {name: ms for name in _ASCENDING if (ms := figures.get(name)) is not None}
+    for low, high in itertools.pairwise(present):
+        if present[low] > present[high]:
+            raise fail(f"{low} {present[low]} is above {high} {present[high]}")
+    mean, least, most = figures.get("mean_ms"), present.get("min_ms", 0.0), present.get("max_ms", math.inf)
+    # a sum of float32 may round past the ends where all samples are equal
+    if mean is not None and not least * (1 - 1e-5) <= mean <= most * (1 + 1e-5):
+        raise fail(f"the mean {mean} ms is not between minimum and maximum")
     return ReportedSummary(n=n, **figures)  # type: ignore[arg-type]  # the names are all of float columns

@@ -182,7 +182,7 @@ def _from_row(
 ) -> ForeignMeasurement:
     figures = {name: _ms(row, mapping[name]) for name in TIMES if name in mapping}
     n = row.count(mapping["n"].name, least=1) if "n" in mapping else None
-    summary = reported(n, figures) if any(ms is not None for ms in figures.values()) else None
+    summary = reported(n, figures, row.failed) if any(ms is not None for ms in figures.values()) else None
     rate = row.rate(mapping["throughput_seq_s"].name) if "throughput_seq_s" in mapping else None
     status = (row.text(mapping["status"].name) or "ok") if "status" in mapping else "ok"
     if status.lower() not in STATUSES:

@@ -7,7 +7,6 @@ the place in the queue, and its mean has overflowed 64 bits in published logs, s
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -173,15 +172,9 @@ def _latencies(log: _Log) -> ReportedSummary:
     }
     for quantile, ours in _QUANTILES.items():
         figures[ours] = log.ms(f"result_{quantile}_percentile_latency_ns")
-    present = [(name, ms) for name in ("min_ms", *_QUANTILES.values(), "max_ms") if (ms := figures[name]) is not None]
-    for (low_name, low), (high_name, high) in itertools.pairwise(present):
-        if low > high:
-            raise log.source.failed(f"{low_name} {low} is above {high_name} {high}: the log is damaged")
-    mean, least, most = figures["mean_ms"], figures["min_ms"], figures["max_ms"]
-    if mean is not None and least is not None and most is not None and not least <= mean <= most:
-        raise log.failed("result_mean_latency_ns", f"the mean {mean} ms is not between minimum and maximum")
     n = log.count("result_query_count")
-    return reported(n if n is not None and n <= values.MAX_COUNT else None, figures)
+    counted = n if n is not None and 0 < n <= values.MAX_COUNT else None
+    return reported(counted, figures, log.failing("result_mean_latency_ns"))
 
 
 def _overflowed(log: _Log) -> bool | None:

@@ -124,7 +124,7 @@ def _measurement(source: Source, benchmark: str, state: Node, sidecar: Sidecar) 
             error="no sample was accepted (throttling?)",
             facts=facts,
         )
-    device_clock, host_clock = (_clock(found, clock, n) for clock in ("gpu", "cpu"))
+    device_clock, host_clock = (_clock(state, found, clock, n) for clock in ("gpu", "cpu"))
     if device_clock is None:
         raise state.failed("has no 'nv/cold/time/gpu/mean', and is not skipped")
     if (rate := found.get("nv/cold/sm_clock_rate/mean")) is not None:
@@ -161,13 +161,13 @@ def _summaries(state: Node) -> dict[str, Node]:
     return found
 
 
-def _clock(found: Mapping[str, Node], clock: str, n: int | None) -> ReportedSummary | None:
+def _clock(state: Node, found: Mapping[str, Node], clock: str, n: int | None) -> ReportedSummary | None:
     figures = {
         ours: to_ms(node.value, "s", node.failed)
         for theirs, ours in _STATISTICS.items()
         if (node := found.get(f"nv/cold/time/{clock}/{theirs}")) is not None
     }
-    return reported(n, figures) if "mean_ms" in figures else None
+    return reported(n, figures, state.failed) if "mean_ms" in figures else None
 
 
 def _axes(state: Node) -> dict[str, str]:

@@ -19,6 +19,7 @@ from benchrun.results.importers.foreign import (
     ForeignResult,
     Source,
     protocol_id,
+    reported,
 )
 from benchrun.results.importers.limits import collect
 from benchrun.results.importers.sheets import Row, read_rows
@@ -92,13 +93,8 @@ def _from_detail(row: Row, sidecar: Sidecar, source: Source) -> ForeignMeasureme
     mean = row.ms("average_latency_ms", "ms")
     if mean is None:
         raise row.failed("is empty", "average_latency_ms")
-    host = ReportedSummary(
-        n=row.count("test_times", least=1),
-        mean_ms=mean,
-        p90_ms=row.ms("latency_90_percentile", "ms"),
-        p95_ms=row.ms("latency_95_percentile", "ms"),
-        p99_ms=row.ms("latency_99_percentile", "ms"),
-    )
+    figures = {f"p{q}_ms": row.ms(f"latency_{q}_percentile", "ms") for q in (90, 95, 99)}
+    host = reported(row.count("test_times", least=1), {"mean_ms": mean, **figures}, row.failed)
     moment = row.text("datetime")
     started = values.to_moment(moment, row.failing("datetime"))[0] if moment else None
     seq = row.count("sequence_length", least=1)

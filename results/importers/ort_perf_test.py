@@ -103,7 +103,9 @@ def _from_output(source: Source, lines: list[str], sidecar: Sidecar) -> ForeignM
         trust="summary" if "p95_ms" in figures else "mean",
         place="printed summary",
         host=reported(
-            found.get("Total inference requests"), {"mean_ms": found["Average inference time cost"], **figures}
+            found.get("Total inference requests"),
+            {"mean_ms": found["Average inference time cost"], **figures},
+            source.failed,
         ),
         throughput_seq_s=throughput,
         throughput_isolated=None if throughput is None else True,

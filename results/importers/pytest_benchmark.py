@@ -124,7 +124,7 @@ def _summary(stats: Node) -> ReportedSummary:
     n = _optional_count(stats, "rounds")
     if n == 1:
         figures.pop("std_ms", None)  # it prints 0
-    return reported(n, figures)
+    return reported(n, figures, stats.failed)
 
 
 def _point(node: Node, version: str | None, genuine: bool, sidecar: Sidecar, source: Source) -> ForeignPoint:
@@ -166,4 +166,4 @@ def _hardware(machine: Node) -> Mapping[str, Any]:
 
 def _optional_count(node: Node, name: str) -> int | None:
     each = node.get(name)
-    return each.count() if each is not None else None
+    return each.count(least=1) if each is not None else None

@@ -134,4 +134,4 @@ def _read_metric(text: str, fail: values.Fail) -> ReportedSummary:
         ms = values.to_ms(found[3], "ms", fail)
         if field_name is not None:
             figures[field_name] = ms
-    return reported(None, figures)
+    return reported(None, figures, fail)
