@@ -154,7 +154,7 @@ def import_aitemplate() -> Any:
 def generate(job: Job) -> Any:  # pragma: no cover - needs AITemplate (source install)
     """AITemplate's sorted graph after compiling it, or None after profiling it."""
     import_aitemplate()
-    from aitemplate.backend import builder
+    from aitemplate.backend import builder, registry
     from aitemplate.backend.target import CUDA, ROCM
     from aitemplate.compiler import compile_model, compiler, ops
     from aitemplate.frontend import Tensor
@@ -183,6 +183,7 @@ def generate(job: Job) -> Any:  # pragma: no cover - needs AITemplate (source in
     if target.kind == "cuda":
         made = CUDA(arch=target.arch, use_fp16_acc=target.accumulate == "fp16", **options)
     else:
+        aitemplate_target.check_rocm_profiler(registry.get("rocm.gemm_rcr_bias.gen_profiler"))
         made = ROCM(arch=target.arch, **options)
     output = aitemplate_bert.build_graph(ops, Tensor, job.plan)
     output._attrs |= {"is_output": True, "name": aitemplate_bert.OUTPUT}

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ INSTALL = "from source with its submodules, as the README of github.com/facebook
 OLDEST_CUDA = (8, 0)
 NEWEST_CUDA_ARCH = 90
 ROCM_ARCHES = ("gfx908", "gfx90a")
+PROFILER_ARGUMENTS = 4
 CUDA_13 = 13
 REMOVED_FIELDS = re.compile(r"\bprop\.(?:memoryClockRate|clockRate)\b")
 CURAND_HEADER = "curand_kernel.h"
@@ -112,6 +114,19 @@ def rocm_arch(name: str) -> tuple[str, dict[str, object]]:
             f"AITemplate's ROCm target takes {' and '.join(ROCM_ARCHES)} only ('Unsupported GPU Arch'); this is {arch}"
         )
     return arch, {"arch": arch}
+
+
+def check_rocm_profiler(generator: Callable[..., object]) -> None:
+    """Raises Unsupported where `generator`, AITemplate's writer of profilers for a ROCm operator, cannot be called by AITemplate.
+
+    Its caller passes (attributes, folder, file name, dimensions) since 0.1.1; the ROCm operators never took the file name.
+    """
+    n = len(inspect.signature(generator).parameters)
+    if n < PROFILER_ARGUMENTS:
+        raise Unsupported(
+            f"this AITemplate cannot choose kernels on ROCm: it passes {PROFILER_ARGUMENTS} arguments to gen_profiler, "
+            f"and its ROCm operators take {n}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

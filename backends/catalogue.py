@@ -213,6 +213,18 @@ def check_shape(spec: ModelSpec) -> None:
         shape = spec.shape
     except (TypeError, ValueError) as error:
         raise ModelError(f"the config of {spec.name} has a size that is not a number: {error}") from None
+    sizes = {
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": shape.intermediate_size,
+        "max_position_embeddings": shape.positions,
+        "type_vocab_size": shape.token_types,
+    }
+    for name, size in sizes.items():
+        if size < 1:
+            raise ModelError(f"{spec.name}: {name} is {size}, it must be 1 or more")
     if shape.hidden_size % shape.heads:
         raise ModelError(
             f"{spec.name}: hidden_size {shape.hidden_size} is not a multiple of num_attention_heads {shape.heads}"

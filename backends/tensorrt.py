@@ -140,8 +140,11 @@ class TensorRtBackend(Backend):
         """
         from benchrun.backends import tensorrt_artefacts as artefacts
 
-        found: dict[str, Artefact] = {}
+        found: dict[tuple[Point, ...], Artefact] = {}
         for point in points:
+            group = artefacts.points_of_engine(point, points)
+            if group in found:
+                continue
             flavour = FLAVOURS[point.variant]
             if not flavour.rtx:
                 raise Unsupported(
@@ -150,9 +153,8 @@ class TensorRtBackend(Backend):
             bindings = load_bindings(flavour)
             check_target(bindings, target)
             check_point(point, flavour, capability_of(target), target)
-            order = artefacts.Order(flavour, bindings, target, artefacts.points_of_engine(point, points))
-            artefact = artefacts.obtain_engine(model, order, build)
-            found.setdefault(artefact.key, artefact)
+            order = artefacts.Order(flavour, bindings, target, group)
+            found[group] = artefacts.obtain_engine(model, order, build)
         return tuple(found.values())
 
     def _order(self, point: Point, sweep: Sequence[Point]) -> Order:

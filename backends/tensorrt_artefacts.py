@@ -97,7 +97,7 @@ def obtain_engine(model: Model, order: Order, build: Build) -> Artefact:
             raise
         high = "b{} s{}".format(*order.profile.high)
         raise OutOfMemory(
-            f"{error} (one engine for the sweep, up to {high}; --engine-per-point asks for less)"
+            f"{error} (one engine for all shapes up to {high}: --engine-per-point asks for less)"
         ) from error
     build.artefact(artefact.n_bytes, hit=artefact.hit)
     return artefact

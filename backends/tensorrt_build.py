@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,6 +38,9 @@ TIMING_FILE = "timing.cache"
 OUT_OF_MEMORY = re.compile(
     r"out of memory|outofmemory|memoryallocation|could not be allocated|insufficient memory", re.IGNORECASE
 )
+CANNOT_COMPILE = re.compile(
+    r"cannot compile (?:operation|for target)", re.IGNORECASE
+)  # e.g. bf16 for compute capability 7.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +130,25 @@ class Messages:
         return any(OUT_OF_MEMORY.search(error) for error in self.errors)
 
 
-def make_logger(bindings: Bindings, messages: Messages) -> Log:
-    """A logger of the library that keeps its messages in `messages` and prints nothing."""
+def listen(bindings: Bindings) -> tuple[Log, Messages]:
+    """The library's logger, which prints nothing, and where its messages go from now on."""
+    logger, sink = _logger(bindings)
+    sink[:] = [Messages()]
+    return logger, sink[0]
+
+
+@cache
+def _logger(bindings: Bindings) -> tuple[Log, list[Messages]]:
+    """One logger for the life of the process: TensorRT keeps the first that it is given, and uses it from then on."""
+    sink = [Messages()]
 
     def initialise(self: Log) -> None:
         bindings.ILogger.__init__(self)  # pybind11 wants its own constructor run
 
     def log(_: Log, severity: Enumerator, msg: str) -> None:
-        messages.note(severity.name, msg)
+        sink[0].note(severity.name, msg)
 
-    return cast("Log", type("Recorder", (bindings.ILogger,), {"__init__": initialise, "log": log})())
+    return cast("Log", type("Recorder", (bindings.ILogger,), {"__init__": initialise, "log": log})()), sink
 
 
 def targets(bindings: Bindings) -> tuple[str, ...]:
@@ -164,16 +177,18 @@ def build_engine(
 ) -> BuiltEngine:
     """Build `onnx_path` for `target`, which for TensorRT must be the GPU at hand: only TensorRT-RTX builds for another.
 
-    Raises BuildFailed with the parser's or builder's own message, OutOfMemory, or Unsupported for an unknown target.
+    Raises BuildFailed with the parser's or builder's own message, OutOfMemory, or Unsupported for an unknown target and
+    for what the builder says that the target cannot compute.
     """
     bindings = load_bindings(flavour)
-    messages = Messages()
-    logger = make_logger(bindings, messages)
+    logger, messages = listen(bindings)
     builder = bindings.Builder(logger)
     network = builder.create_network(1 << int(bindings.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = bindings.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx_path)):
         raise BuildFailed(f"{flavour.library}'s ONNX parser refused the network: {parser_message(parser, messages)}")
+    if not network.num_layers:
+        raise BuildFailed(f"{flavour.library}'s ONNX parser found no network in {onnx_path.name}")
     config = builder.create_builder_config()
     config.profiling_verbosity = bindings.ProfilingVerbosity.DETAILED
     set_tf32(bindings, config, allowed=tf32)
@@ -247,6 +262,8 @@ def parser_message(parser: IOnnxParser, messages: Messages) -> str:
 def build_error(flavour: Flavour, messages: Messages) -> Exception:
     """The exception for a build that gave no engine."""
     reason = messages.reason("it gave no reason")
+    if CANNOT_COMPILE.search(reason):
+        return Unsupported(f"{flavour.library} cannot build this for the target: {reason}")
     if messages.out_of_memory:
         return OutOfMemory(f"{flavour.library} ran out of memory while building: {reason}")
     return BuildFailed(f"{flavour.library} could not build the engine: {reason}")

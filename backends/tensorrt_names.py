@@ -238,6 +238,8 @@ class Bindings(Protocol):
     TensorIOMode: IOModes
     DataType: DataTypes
 
+    def __hash__(self) -> int: ...
+
 
 class RtxBindings(Bindings, Protocol):
     """What TensorRT-RTX has beyond `Bindings`."""

@@ -13,7 +13,7 @@ import torch
 
 from benchrun.backends import tensorrt_layers
 from benchrun.backends.contract import BuildFailed, OutOfMemory, Session, Unsupported
-from benchrun.backends.tensorrt_build import Messages, make_logger
+from benchrun.backends.tensorrt_build import listen
 from benchrun.backends.torch_sessions import memory_errors
 
 if TYPE_CHECKING:
@@ -57,34 +57,36 @@ class Device(Protocol):
     def close(self) -> None: ...
 
 
-class CudaDevice:
+class CudaDevice:  # pragma: no cover - needs an NVIDIA GPU; tests/backends/test_tensorrt.py runs it where there is one
     """A `Device` by PyTorch: its allocator, a stream that it makes the current one, its CUDA graphs."""
 
     def __init__(self, index: int) -> None:
-        torch.cuda.set_device(index)  # pragma: no cover - needs an NVIDIA GPU
-        self._device = torch.device("cuda", index)  # pragma: no cover - needs an NVIDIA GPU
-        self._before = torch.cuda.current_stream()  # pragma: no cover - needs an NVIDIA GPU
-        self._stream = torch.cuda.Stream()  # pragma: no cover - needs an NVIDIA GPU
-        torch.cuda.set_stream(self._stream)  # pragma: no cover - needs an NVIDIA GPU
+        torch.cuda.set_device(index)
+        self._device = torch.device("cuda", index)
+        self._before = torch.cuda.current_stream()
+        self._stream = torch.cuda.Stream()
+        torch.cuda.set_stream(self._stream)
 
     @property
     def stream(self) -> int:
-        return int(self._stream.cuda_stream)  # pragma: no cover - needs an NVIDIA GPU
+        return int(self._stream.cuda_stream)
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        return torch.zeros(shape, dtype=dtype, device=self._device)  # pragma: no cover - needs an NVIDIA GPU
+        return torch.zeros(shape, dtype=dtype, device=self._device)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        graph = torch.cuda.CUDAGraph()  # pragma: no cover - needs an NVIDIA GPU
-        with torch.cuda.graph(graph, stream=self._stream):  # pragma: no cover - needs an NVIDIA GPU
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(
+            graph, stream=self._stream, capture_error_mode="thread_local"
+        ):  # as NVIDIA's trtexec does
             work()
-        return graph.replay  # pragma: no cover - needs an NVIDIA GPU
+        return graph.replay
 
     def synchronize(self) -> None:
-        self._stream.synchronize()  # pragma: no cover - needs an NVIDIA GPU
+        self._stream.synchronize()
 
     def close(self) -> None:
-        torch.cuda.set_stream(self._before)  # pragma: no cover - needs an NVIDIA GPU
+        torch.cuda.set_stream(self._before)
 
 
 class Engine:
@@ -93,20 +95,20 @@ class Engine:
     def __init__(self, flavour: Flavour, bindings: Bindings, plan: bytes) -> None:
         self.flavour = flavour
         self.bindings = bindings
-        self.messages = Messages()
-        self._logger = make_logger(bindings, self.messages)
+        self._logger, self.messages = listen(bindings)
         self._runtime = bindings.Runtime(self._logger)
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise self.error("cannot load the engine")
         self.handle: ICudaEngine = engine
+        self.messages.errors.clear()  # what it complained of and then could do is no reason for what fails later
 
-    def error(self, what: str) -> Exception:
-        """The exception for a call that failed, with the library's own reason."""
+    def error(self, what: str, otherwise: type[Exception] = BuildFailed) -> Exception:
+        """The exception for a call that failed, with the library's reason; `otherwise` where it is no special case."""
         reason = f"{self.flavour.library} {what}: {self.messages.reason('it gave no reason')}"
         if any(WRONG_GPU in message for message in self.messages.errors):
             return Unsupported(reason)
-        return OutOfMemory(reason) if self.messages.out_of_memory else BuildFailed(reason)
+        return OutOfMemory(reason) if self.messages.out_of_memory else otherwise(reason)
 
     def tensors(self) -> dict[str, bool]:
         """Names of the inputs and outputs; True for an input."""
@@ -166,6 +168,7 @@ class TensorRtSession(Session):
     ) -> None:
         self._engine = engine
         self._device = device
+        self._stream = device.stream
         self._notes = dict(notes or {})
         self._sets: dict[int, dict[str, torch.Tensor]] = {}
         self._context, self._kernels = engine.context(kernels)
@@ -182,6 +185,7 @@ class TensorRtSession(Session):
         if cuda_graph:
             self._check_capturable()
             self._run = device.capture(self._execute)
+        engine.messages.errors.clear()
 
     def bind(self, inputs: Inputs) -> None:
         if inputs.index not in self._sets:
@@ -215,6 +219,8 @@ class TensorRtSession(Session):
         }
 
     def close(self) -> None:
+        if self._run is _closed:
+            return
         self._run = _closed
         self._sets.clear()
         del self._context, self._kernels, self._engine  # the context first: it refers to the engine
@@ -227,10 +233,11 @@ class TensorRtSession(Session):
 
     @property
     def stream(self) -> int:
-        return self._device.stream
+        return self._stream
 
     def _execute(self) -> None:
-        self._check(self._context.execute_async_v3(self._device.stream), "failed to run")
+        if not self._context.execute_async_v3(self._stream):
+            raise self._engine.error("failed to run", RuntimeError)
 
     def _make_inputs(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
         """Buffers for the inputs, told to the context. Ones until something is bound, so that a mask masks nothing."""
@@ -270,7 +277,7 @@ class TensorRtSession(Session):
     def _check_capturable(self) -> None:
         if self._engine.flavour.rtx:
             context = cast("RtxExecutionContext", self._context)
-            if not context.is_stream_capturable(self._device.stream):
+            if not context.is_stream_capturable(self._stream):
                 raise Unsupported(
                     "TensorRT-RTX says that this engine cannot be captured in a CUDA graph: use cuda_graph=off"
                 )

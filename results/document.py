@@ -114,8 +114,9 @@ def _point(record: RunRecord, planned: PlannedPoint) -> dict[str, Any]:
 
 
 def _launched(record: MeasurementRecord) -> bool:
-    """Whether a worker took the point up: not so where it was skipped before any launch."""
-    return record.launch_id is not None or record.row.host is not None
+    """Whether a worker took the point up: not so where it was skipped before any launch. Imported rows tell by their figures."""
+    figures = (record.row.host, record.row.device, record.row.throughput_seq_s)
+    return record.launch_id is not None or any(each is not None for each in figures)
 
 
 def _error(record: RunRecord, planned: PlannedPoint, status: str, decisive: MeasurementRow | None) -> str | None:

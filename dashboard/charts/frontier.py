@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchrun.dashboard.charts.figures import THROUGHPUT, Figure
 from benchrun.dashboard.charts.look import Look
-from benchrun.dashboard.charts.parts import TIPS, add_tips, colour, finish, series_names, shape, shown, toggle, value_axis
+from benchrun.dashboard.charts.parts import TIPS, colour, drawn, finish, series_names, shape, shown, toggle, value_axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ def frontier_chart(points: pd.DataFrame, latency: Figure, limit_ms: float | None
     """
     names = series_names(points)
     chosen = toggle()
-    tips = add_tips(points).assign(best=frontier_mask(points, latency), line=line_names(points))
+    tips = drawn(points).assign(best=frontier_mask(points, latency), line=line_names(points))
     column = latency.column
     extent = [float(points[column].min()) * 0.8, float(points[column].max()) * 1.25]
     if limit_ms is not None:

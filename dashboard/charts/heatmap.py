@@ -9,7 +9,7 @@ import numpy as np
 
 from benchrun.dashboard.charts.figures import AXES, Figure
 from benchrun.dashboard.charts.look import Look
-from benchrun.dashboard.charts.parts import add_tips, finish, sample_text
+from benchrun.dashboard.charts.parts import drawn, finish, sample_text
 from benchrun.dashboard.formats import figure as figure_text
 from benchrun.dashboard.formats import known, short
 
@@ -54,7 +54,7 @@ def _cells(points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float, 
     good = values.notna()
     deep = index >= 3
     light_on_deep = ("#ffffff", look.text) if look.name == "light" else ("#10151c", look.text)
-    return add_tips(points).assign(
+    return drawn(points).assign(
         fill=[look.ramp[i] if ok else look.failed_fill for i, ok in zip(index, good, strict=True)],
         ink=[(light_on_deep[0] if d else light_on_deep[1]) if ok else look.failed for d, ok in zip(deep, good, strict=True)],
         label=[figure_text(v) if ok else status for v, ok, status in zip(values, good, points["status"], strict=True)],

@@ -1,5 +1,5 @@
-"""Colours and type of all charts, for light and dark backgrounds. Series colours and the pair slower/faster are told apart by
-colour-blind readers; each has a contrast of at least 3:1 with its background, text at least 4.5:1 (a test computes both)."""
+"""Colours and type of all charts, for light and dark backgrounds. The first five series colours and the pair slower/faster are told
+apart by colour-blind readers (all eight have shapes of their own too); each has a contrast of at least 3:1 with its background, text at least 4.5:1 (a test computes both)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIGHT = Look(
     text="#1b2430",
     muted="#566170",
     grid="#e4e8ee",
-    series=("#0b6bb8", "#c2410c", "#0f766e", "#7e3fb3", "#8a6100", "#b02a75", "#3d5a80", "#5d6470"),
+    series=("#0b6bb8", "#c2410c", "#14907a", "#2b2370", "#70203c", "#7d5be0", "#6b7480", "#a07800"),
     slower="#c2410c",
     faster="#0b6bb8",
     unclear="#6b7480",
@@ -45,7 +45,7 @@ DARK = Look(
     text="#e6ebf2",
     muted="#a3aebb",
     grid="#2a333f",
-    series=("#5cb0f5", "#ff9a5c", "#3ecfb2", "#c79bf2", "#e3c04b", "#f28bc0", "#93b4dc", "#aab4c0"),
+    series=("#5cb0f5", "#ff9a5c", "#9ff0dc", "#6f63f0", "#d64a7c", "#efe05a", "#aab4c0", "#4fb56c"),
     slower="#ff9a5c",
     faster="#5cb0f5",
     unclear="#98a3b0",

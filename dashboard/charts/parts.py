@@ -96,6 +96,18 @@ def add_tips(points: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+DRAWN = (
+    *("series", "batch", "seq", "status", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "p50_low_ms", "p50_high_ms"),
+    *("throughput_seq_s", "throughput_low", "throughput_high", "tokens_s"),
+    *("tip_p50", "tip_interval", "tip_p95", "tip_p99", "tip_n", "tip_rate", "tip_shape", "tip_flags"),
+)
+
+
+def drawn(points: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """What a chart needs of a frame of points, with the texts of tooltips: nothing else is sent to the browser."""
+    return add_tips(points)[[*DRAWN, *more]].reset_index(drop=True)
+
+
 def figure_int(value: Any) -> str:
     """A whole number, or a dash."""
     return f"{int(value):,}" if known(value) else DASH
@@ -144,5 +156,6 @@ def log_ticks(values: Iterable[Any]) -> list[float]:
     if not present:
         return [1.0]
     low, high = math.floor(math.log10(min(present))), math.ceil(math.log10(max(present)))
-    steps = (1, 2, 5) if high - low <= 4 else (1,)
+    span = math.log10(max(present) / min(present))
+    steps = (1, 1.5, 2, 3, 4, 5, 6, 8) if span < 1 else (1, 2, 5) if span <= 4 else (1,)
     return [step * 10.0**power for power in range(low - 1, high + 1) for step in steps]

@@ -44,7 +44,7 @@ def ratio_chart(pairs: pd.DataFrame, look: Look, *, base: str, new: str, figure:
     An interval that leaves the axis is cut at its end: the axis holds the ratios and what of the intervals lies near them.
     """
     low, high = axis_range(pairs)
-    table = pairs.assign(
+    table = pairs[["name", "ratio"]].assign(
         shown_low=pairs["ratio_low"].clip(lower=low),
         shown_high=pairs["ratio_high"].clip(upper=high),
         said=pairs["word"].map(WORDS),

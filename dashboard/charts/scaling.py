@@ -10,8 +10,8 @@ from benchrun.dashboard.charts.figures import AXES, Figure
 from benchrun.dashboard.charts.look import Look
 from benchrun.dashboard.charts.parts import (
     TIPS,
-    add_tips,
     colour,
+    drawn,
     finish,
     series_names,
     shape,
@@ -37,7 +37,7 @@ def scaling_chart(points: pd.DataFrame, x: str, figure: Figure, look: Look, *, b
     seen = [value for name in (figure.column, "p99_ms" if band else figure.column) for value in points[name]]
     axis = value_axis(figure.axis, seen, logarithmic=logarithmic, short_numbers=figure.more_is_better)
     y = alt.Y(f"{figure.column}:Q", scale=value_scale(logarithmic), axis=axis)
-    base = alt.Chart(add_tips(points)).encode(x=size_axis(x, points[x].tolist(), AXES[x]), color=colour(names, look))
+    base = alt.Chart(drawn(points)).encode(x=size_axis(x, points[x].tolist(), AXES[x]), color=colour(names, look))
     layers: list[alt.Chart] = []
     if band and figure.unit == "ms":
         layers.append(base.mark_area().encode(y=alt.Y("p95_ms:Q", title=figure.axis), y2="p99_ms:Q", opacity=shown(chosen, 0.10)))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchrun.dashboard.charts.figures import Figure
 from benchrun.dashboard.charts.look import Look
-from benchrun.dashboard.charts.parts import TIPS, add_tips, colour, finish, series_names, shape, shown, toggle, value_axis, value_scale
+from benchrun.dashboard.charts.parts import TIPS, colour, drawn, finish, series_names, shape, shown, toggle, value_axis, value_scale
 from benchrun.dashboard.charts.scaling import interval_columns
 from benchrun.dashboard.formats import moment, short
 
@@ -29,9 +29,9 @@ def trend_chart(
     names = series_names(points)
     chosen, picked = toggle(), alt.selection_point(name="picked", fields=["run_id"], on="click", empty=False)
     order = run_order(points)
-    table = add_tips(points).assign(
-        place=points["run_id"].map(order),
-        when=pd.to_datetime(points["run_started"], utc=True),
+    table = drawn(points, "run_id").assign(
+        place=[order[run_id] for run_id in points["run_id"]],
+        when=pd.to_datetime(points["run_started"], utc=True).to_numpy(),
         tip_run=[f"{short(row.run_label, 40) or 'no label'}, {moment(row.run_started)}" for row in points.itertuples(index=False)],
         tip_commit=[short(commit, 16) for commit in points["commit"]],
     )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import streamlit as st
 from sqlalchemy import Connection
 
+from benchrun.dashboard.launch import DATABASE
 from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.store import Store, open_store
 from benchrun.results.target import locate
@@ -18,7 +19,7 @@ from benchrun.results.views.freshness import Freshness, freshness
 
 __all__ = ["Database", "NoDatabase", "StoreError", "database"]
 
-ENVIRONMENT = "BENCHRUN_DB"  # how the launcher names the database: an argument would show in `ps`, password included
+
 T = TypeVar("T")
 
 
@@ -43,7 +44,7 @@ class Database:
 
 def database() -> Database:
     """The server's database now. Raises `StoreError`, or `NoDatabase` where there is none yet."""
-    given = os.environ.get(ENVIRONMENT) or None
+    given = os.environ.get(DATABASE) or None
     target = locate(given)
     identity = _identity(target.path)
     store = _open(given, identity)

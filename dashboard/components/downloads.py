@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from benchrun.dashboard.tabular import csv_bytes
+
 if TYPE_CHECKING:
     import pandas as pd
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def public(points: pd.DataFrame) -> pd.DataFrame:
-    """A frame of points without the columns that only serve comparisons."""
-    return points[[name for name in points.columns if not name.startswith(("log_", "var_", "tip_"))]]
-
-
-def csv_bytes(frame: pd.DataFrame) -> bytes:
-    """UTF-8 with a header; text that a spreadsheet would take for a formula gets a leading apostrophe."""
-    safe = frame.copy(deep=False)
-    for name in safe.columns:
-        if safe[name].dtype == object or str(safe[name].dtype).startswith("str"):
-            safe[name] = [_plain(value) for value in safe[name]]
-    buffer = io.StringIO()
-    safe.to_csv(buffer, index=False, lineterminator="\r\n")
-    return buffer.getvalue().encode("utf-8", "replace")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple | list):
-        value = " ".join(str(each) for each in value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
 
 
 def offer_csv(frame: pd.DataFrame, name: str, label: str = "Data as CSV") -> None:
     """A button; the file is made when it is pressed."""
     st.download_button(
-        label, data=lambda: csv_bytes(frame), file_name=f"benchrun-{name}.csv", mime="text/csv", key=f"csv.{name}",
-        on_click="ignore", icon=":material/download:", type="tertiary",
+        label,
+        data=lambda: csv_bytes(frame),
+        file_name=f"benchrun-{name}.csv",
+        mime="text/csv",
+        key=f"csv.{name}",
+        on_click="ignore",
+        icon=":material/download:",
+        type="tertiary",
     )

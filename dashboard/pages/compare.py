@@ -11,7 +11,7 @@ from benchrun.dashboard.charts.figures import FIGURES, Figure
 from benchrun.dashboard.charts.ratios import ratio_chart
 from benchrun.dashboard.comparison import compare_table, names_of_pairs
 from benchrun.dashboard.components.database import Database
-from benchrun.dashboard.components.downloads import offer_csv, public
+from benchrun.dashboard.components.downloads import offer_csv
 from benchrun.dashboard.components.drawing import current_look, draw
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.group_filter import choose_group, hardware_label, machine_names
@@ -22,6 +22,7 @@ from benchrun.dashboard.formats import count, distinct_short, named, short, toke
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.pages.overview import FIRST_SWEEP
 from benchrun.dashboard.sentences import CROSS_SESSION, findings
+from benchrun.dashboard.tabular import public
 from benchrun.results.views.catalogue import Group, GroupEntry, groups, machines
 from benchrun.results.views.environments import differences
 from benchrun.results.views.history import environment_details

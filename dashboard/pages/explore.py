@@ -11,7 +11,7 @@ from benchrun.dashboard.charts.frontier import best_under, frontier_chart
 from benchrun.dashboard.charts.heatmap import heat_map, value_span
 from benchrun.dashboard.charts.scaling import scaling_chart
 from benchrun.dashboard.components.database import Database
-from benchrun.dashboard.components.downloads import offer_csv, public
+from benchrun.dashboard.components.downloads import offer_csv
 from benchrun.dashboard.components.drawing import current_look, draw
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.group_filter import choose_group
@@ -22,6 +22,7 @@ from benchrun.dashboard.formats import known, named, token
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.selection import drawable, explain_missing, explain_neighbours, notes_on
 from benchrun.dashboard.speedups import speedup_table
+from benchrun.dashboard.tabular import public
 from benchrun.results.views.catalogue import Group, groups, machines
 from benchrun.results.views.latest import latest_results
 from benchrun.results.views.summaries import summarise

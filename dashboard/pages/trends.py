@@ -10,7 +10,7 @@ import streamlit as st
 from benchrun.dashboard.charts.figures import FIGURES, Figure
 from benchrun.dashboard.charts.trend import trend_chart
 from benchrun.dashboard.components.database import Database
-from benchrun.dashboard.components.downloads import offer_csv, public
+from benchrun.dashboard.components.downloads import offer_csv
 from benchrun.dashboard.components.drawing import current_look
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.group_filter import choose_group
@@ -23,6 +23,7 @@ from benchrun.dashboard.markup import Cell, Column, table
 from benchrun.dashboard.pages.explore import latest_points
 from benchrun.dashboard.pages.overview import FIRST_SWEEP
 from benchrun.dashboard.selection import drawable, explain_missing, explain_neighbours
+from benchrun.dashboard.tabular import public
 from benchrun.results.views.catalogue import groups, machines
 from benchrun.results.views.environments import differences
 from benchrun.results.views.history import MOST_LAUNCHES, environment_details, series_results

@@ -6,15 +6,17 @@ Columns: those of the point (`POINT_COLUMNS`), of its run (`RUN_COLUMNS`), of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import RowMapping, Text, cast
+from sqlalchemy import Text, cast
 
 from benchrun.results.schema import CLOCKS, Environment, Measurement, Point, Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from benchrun.results.records import MeasurementRecord, RunRecord
 
 POINT_COLUMNS = (
     *("model", "weights", "head", "backend", "variant", "device", "dtype", "batch", "seq", "workload", "protocol"),
@@ -74,7 +76,7 @@ def measurement_select() -> list[Any]:
     ]
 
 
-def launches_frame(rows: Iterable[RowMapping]) -> pd.DataFrame:
+def launches_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """A frame with `COLUMNS` from rows selected with the functions above; empty, but with all columns, without rows."""
     import pandas as pd
 
@@ -82,6 +84,35 @@ def launches_frame(rows: Iterable[RowMapping]) -> pd.DataFrame:
     for name in _NUMBERS:
         frame[name] = pd.to_numeric(frame[name], errors="coerce").astype("float64")
     return frame
+
+
+def record_frame(record: RunRecord) -> pd.DataFrame:
+    """The launches frame of a run that was read whole: the same columns, in the order of the plan."""
+    import json
+
+    run = record.run
+    of_run = {
+        **{"run_id": run.id, "run_label": run.label, "run_started": run.started, "run_state": run.state},
+        **{"commit": run.commit, "fingerprint": run.environment.fingerprint, "environment_id": None},
+    }
+    rows: list[dict[str, Any]] = []
+    for planned in record.points:
+        point = {name: getattr(planned.point, name) for name in POINT_COLUMNS}
+        point |= {name: json.dumps(dict(point[name]), separators=(",", ":")) for name in _TEXT_OF_JSON}
+        base = {"point_key": planned.point.key, **point, **of_run}
+        rows += [base | _measured(each) for each in record.by_point[planned.point.key]] or [base]
+    return launches_frame(rows)
+
+
+def _measured(record: MeasurementRecord) -> dict[str, Any]:
+    row = record.row
+    found: dict[str, Any] = {"measurement_id": record.id, "settings": dict(row.settings), "flags": list(row.flags)}
+    for clock, summary in (("host", row.host), ("device", row.device)):
+        found |= {f"{clock}_{name}": getattr(summary, name, None) for name in CLOCK_COLUMNS}
+    for name in ("ok", "rel_l2", "reason"):
+        found[f"parity_{name}"] = getattr(row.parity, name, None)
+    rest = [name for name in MEASUREMENT_COLUMNS if name not in found]
+    return found | {name: getattr(row, name) for name in rest}
 
 
 def to_frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -95,7 +126,7 @@ def _dtype(name: str) -> str | None:
     return "object" if name not in _NUMBERS else None
 
 
-def _threads(row: RowMapping) -> int | None:
+def _threads(row: Mapping[str, Any]) -> int | None:
     settings = row.get("settings")
     found = settings.get("threads") if isinstance(settings, dict) else None
     return found if isinstance(found, int) else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, func, select
 
-from benchrun.results.schema import Measurement, Run
+from benchrun.results.schema import Measurement, Run, RunPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Freshness:
     newest_run: str
     newest_end: str
     running: int
+    planned: int  # launches that running runs plan
 
 
 def freshness(connection: Connection) -> Freshness:
@@ -25,4 +26,8 @@ def freshness(connection: Connection) -> Freshness:
     newest = connection.execute(select(func.max(Measurement.id))).scalar()
     running = func.sum(case((Run.state == "running", 1), else_=0))
     row = connection.execute(select(func.count(), func.max(Run.started), func.max(Run.finished), running).select_from(Run)).one()
-    return Freshness(int(newest or 0), int(row[0]), str(row[1] or ""), str(row[2] or ""), int(row[3] or 0))
+    active = select(Run.id).where(Run.state == "running")
+    planned = connection.execute(select(func.sum(RunPoint.replicates)).where(RunPoint.run_id.in_(active))).scalar()
+    return Freshness(
+        int(newest or 0), int(row[0]), str(row[1] or ""), str(row[2] or ""), int(row[3] or 0), int(planned or 0)
+    )

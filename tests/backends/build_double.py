@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from benchrun.backends.cache import ArtefactCache
@@ -29,6 +33,11 @@ class RecordingBuild:
         """A build whose cache lies in `root`."""
         return cls(ArtefactCache(root), points)
 
+    @classmethod
+    def shared(cls, points: Sequence[Point] = ()) -> RecordingBuild:
+        """A build whose cache is shared by all tests of this process, so that an export they share is made once."""
+        return cls(_shared_cache(), points)
+
     @contextmanager
     def phase(self, name: BuildPhase) -> Iterator[None]:
         inner_before = sum(self.seconds.values())
@@ -44,3 +53,10 @@ class RecordingBuild:
 
     def sweep(self) -> Sequence[Point]:
         return self.points
+
+
+@cache
+def _shared_cache() -> ArtefactCache:
+    root = tempfile.mkdtemp(prefix="benchrun-tests-")
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return ArtefactCache(Path(root))

@@ -160,6 +160,7 @@ def test_without_aitemplate_a_point_is_unsupported(
         AITemplateBackend().prepare(model, point(), build)
     probed = AITemplateBackend().probe()
     assert not probed.ok and "AITemplate is not installed" in probed.reason
+    assert AITemplateBackend.missing("cuda") == probed.reason
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what is said where PyTorch sees no GPU")
@@ -178,6 +179,7 @@ def test_an_installation_that_cannot_be_imported_says_so(machine: Path) -> None:
 
 
 def test_availability_by_gpu(machine: Path) -> None:
+    assert AITemplateBackend.missing("cuda") is None
     found = availability(find_installation(), [H200], {"commit": "c8aad377"})
     assert found.ok and found.devices == ("cuda:0",) and found.dtypes == {"cuda": ("fp16",)}
     assert found.versions == {"commit": "c8aad377", "compiler": "13.0"}

