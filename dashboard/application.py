@@ -32,7 +32,13 @@ def show() -> None:
     """One run of the app's script."""
     st.set_page_config(page_title="benchrun", page_icon=icon(), layout="wide")
     pages = [
-        st.Page(_runner(page), title=title, icon=mark, url_path="" if path == "overview" else path, default=path == "overview")
+        st.Page(
+            _runner(page),
+            title=title,
+            icon=mark,
+            url_path="" if path == "overview" else path,
+            default=path == "overview",
+        )
         for path, (title, mark, page) in PAGES.items()
     ]
     chosen = st.navigation(pages, position="top")
@@ -73,7 +79,15 @@ def show_page(page: Page) -> None:
 def reason(error: StoreError) -> str:
     """What a visitor may know of an error: no path, no address, no name of a user."""
     cause = str(error)
-    for mark in ("is damaged", "is locked", "newer benchrun", "has schema", "belongs to another program", "is not a SQLite database", "read-only"):
+    for mark in (
+        "is damaged",
+        "is locked",
+        "newer benchrun",
+        "has schema",
+        "belongs to another program",
+        "is not a SQLite database",
+        "read-only",
+    ):
         if mark in cause:
             return {
                 "is damaged": "The file is damaged; restore a backup.",

@@ -1,7 +1,7 @@
 """What can go wrong before a page is shown, as one sentence for the user.
 
-    ResultsError
-    └── DashboardError     the dashboard cannot start here
+ResultsError
+└── DashboardError     the dashboard cannot start here
 """
 
 from __future__ import annotations

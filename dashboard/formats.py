@@ -27,7 +27,15 @@ def figure(value: Any) -> str:
     size = abs(number)
     if size >= 10_000:
         return f"{number:,.0f}"
-    return f"{number:.3f}" if size < 10 else f"{number:.2f}" if size < 100 else f"{number:.1f}" if size < 1000 else f"{number:.0f}"
+    return (
+        f"{number:.3f}"
+        if size < 10
+        else f"{number:.2f}"
+        if size < 100
+        else f"{number:.1f}"
+        if size < 1000
+        else f"{number:.0f}"
+    )
 
 
 def ratio(value: Any) -> str:

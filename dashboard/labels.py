@@ -19,7 +19,9 @@ def add_series(points: pd.DataFrame, ignored: tuple[str, ...] = ()) -> pd.DataFr
     if points.empty:
         return points.assign(engine=[], series=[])
     engines = [engine_text(b, v) for b, v in zip(points["backend"], points["variant"], strict=True)]
-    options = [{name: value for name, value in settings(text).items() if name not in ignored} for text in points["options"]]
+    options = [
+        {name: value for name, value in settings(text).items() if name not in ignored} for text in points["options"]
+    ]
     parts = [[engine] for engine in engines]
     if points["dtype"].nunique(dropna=False) > 1:
         _append(parts, points["dtype"].map(lambda value: short(value, 12)))

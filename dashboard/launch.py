@@ -32,7 +32,10 @@ def launch(db: str | None, port: int = 8501, host: str = "127.0.0.1", browser: b
     if db is not None:
         environment[DATABASE] = db
     if not _is_loopback(host):
-        print(f"everybody who reaches {host}:{port} can read this database; --host 127.0.0.1 keeps it to this machine", file=sys.stderr)
+        print(
+            f"everybody who reaches {host}:{port} can read this database; --host 127.0.0.1 keeps it to this machine",
+            file=sys.stderr,
+        )
     child = subprocess.Popen(command(port, host, browser), env=environment)
     try:
         return child.wait()
@@ -84,7 +87,11 @@ def _check_address(host: str, port: int) -> None:
         try:
             probe.bind(address)
         except OSError as error:
-            reason = "is in use (another dashboard?)" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+            reason = (
+                "is in use (another dashboard?)"
+                if error.errno == errno.EADDRINUSE
+                else f"cannot be used: {error.strerror}"
+            )
             raise DashboardError(f"port {port} of {host} {reason}; give another one with --port") from None
 
 

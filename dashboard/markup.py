@@ -38,7 +38,8 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell | str]], *, ca
     """An HTML table, in a box that scrolls sideways where the screen is narrow."""
     head = _group_row(columns) + "<tr>" + "".join(_heading(column) for column in columns) + "</tr>"
     body = "".join(
-        "<tr>" + "".join(_cell(column, cell) for column, cell in zip(columns, row, strict=True)) + "</tr>" for row in rows
+        "<tr>" + "".join(_cell(column, cell) for column, cell in zip(columns, row, strict=True)) + "</tr>"
+        for row in rows
     )
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     return f'<div class="br-scroll" tabindex="0"><table class="br">{title}<thead>{head}</thead><tbody>{body}</tbody></table></div>'
@@ -61,7 +62,9 @@ def _group_row(columns: Sequence[Column]) -> str:
             end += 1
         group = columns[start].group
         css = ' class="group"' if group else ""
-        cells.append(f'<th colspan="{end - start}" scope="colgroup"{css}>{html.escape(short(group, 80)) if group else ""}</th>')
+        cells.append(
+            f'<th colspan="{end - start}" scope="colgroup"{css}>{html.escape(short(group, 80)) if group else ""}</th>'
+        )
         start = end
     return f"<tr>{''.join(cells)}</tr>"
 

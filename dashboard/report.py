@@ -66,7 +66,9 @@ def run_report(record: RunRecord, now: datetime) -> str:
         import pandas  # noqa: F401
         import vl_convert  # noqa: F401
     except ImportError:
-        raise ExportError("a report needs the dashboard's libraries: pip install 'benchrun-inference[dashboard]'") from None
+        raise ExportError(
+            "a report needs the dashboard's libraries: pip install 'benchrun-inference[dashboard]'"
+        ) from None
     from benchrun.dashboard.charts.look import LIGHT
     from benchrun.dashboard.style import style_sheet
 
@@ -122,7 +124,10 @@ def _about(record: RunRecord, points: pd.DataFrame) -> str:
         ("finished", moment(run.finished) if run.finished else "not yet"),
         ("libraries", short(shown or "not recorded", 400)),
         ("fingerprint of the hardware", run.environment.fingerprint),
-        ("measured by", short(f"benchrun {run.version}" if run.origin == "benchrun" else f"another tool, {run.origin}", 120)),
+        (
+            "measured by",
+            short(f"benchrun {run.version}" if run.origin == "benchrun" else f"another tool, {run.origin}", 120),
+        ),
     ]
     notes = notes_on(drawable(points, ()))
     said = f'<p class="quiet">Keep in mind: {html.escape("; ".join(notes))}.</p>' if notes else ""
@@ -136,7 +141,12 @@ def _groups(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     for key, part in points.groupby(names, sort=False, dropna=False):
         model, overrides, head, device, workload, _ = key
         changed = f" {overrides}" if overrides not in ("{}", "") and known(overrides) else ""
-        found.append((f"{short(named(model) + changed, 60)} · {short(head, 20)} · {short(device, 20)} · {short(workload, 40)}", part))
+        found.append(
+            (
+                f"{short(named(model) + changed, 60)} · {short(head, 20)} · {short(device, 20)} · {short(workload, 40)}",
+                part,
+            )
+        )
     return found
 
 
@@ -154,7 +164,9 @@ def _charts(points: pd.DataFrame) -> list[str]:
                 crowded = drawn["series"].nunique() > MOST_SERIES
                 if crowded or drawn["batch"].nunique() < 2 or len(found) >= MOST_CHARTS:
                     continue
-                chart = scaling_chart(drawn, "batch", shown, LIGHT, band=shown.unit == "ms", logarithmic=True, height=300)
+                chart = scaling_chart(
+                    drawn, "batch", shown, LIGHT, band=shown.unit == "ms", logarithmic=True, height=300
+                )
                 found.append(f"<h3>{html.escape(heading)} · {seq:g} tokens</h3><figure>{_picture(chart)}</figure>")
     return ["<h2>Charts</h2>", *found] if found else []
 
@@ -165,7 +177,9 @@ def _picture(chart: Any) -> str:
 
     spec = chart.properties(width=_WIDTH - 90).to_dict()
     svg: str = vl_convert.vegalite_to_svg(spec)
-    return re.sub(r'<(path|rect)([^>]*?) aria-label="([^"]*)"([^>]*?)/>', r'<\1\2 aria-label="\3"\4><title>\3</title></\1>', svg)
+    return re.sub(
+        r'<(path|rect)([^>]*?) aria-label="([^"]*)"([^>]*?)/>', r'<\1\2 aria-label="\3"\4><title>\3</title></\1>', svg
+    )
 
 
 def _tables(points: pd.DataFrame) -> str:
@@ -195,9 +209,22 @@ def _line(row: Any) -> list[Cell | str]:
     wrong = row.status == "invalid"
     failed = row.status not in ("ok", "invalid")
     interval = f"{figure(row.p50_low_ms)} – {figure(row.p50_high_ms)}" if known(row.p50_low_ms) and not failed else DASH
-    texts = [figure(row.mean_ms), figure(row.p50_ms), interval, figure(row.p95_ms), figure(row.p99_ms), figure(row.throughput_seq_s)]
+    texts = [
+        figure(row.mean_ms),
+        figure(row.p50_ms),
+        interval,
+        figure(row.p95_ms),
+        figure(row.p99_ms),
+        figure(row.throughput_seq_s),
+    ]
     figures: list[Cell | str] = [Cell("" if failed else text, "strike" if wrong else "") for text in texts]
-    answer = Cell("wrong", "failed") if wrong else Cell(row.status, "failed") if failed else Cell("right" if row.parity_ok is True else "not compared", "muted")
+    answer = (
+        Cell("wrong", "failed")
+        if wrong
+        else Cell(row.status, "failed")
+        if failed
+        else Cell("right" if row.parity_ok is True else "not compared", "muted")
+    )
     shape = [f"{int(value):,}" if known(value) else DASH for value in (row.seq, row.batch)]
     return [row.engine, named(row.dtype), *shape, *figures, f"{int(row.launches)}", f"{int(row.n):,}", answer]
 
@@ -211,7 +238,14 @@ def _failures(points: pd.DataFrame) -> str:
     for row in failed.head(400).itertuples(index=False):
         shape = f"b{int(row.batch) if known(row.batch) else DASH} s{int(row.seq) if known(row.seq) else DASH}"
         words = STATUS_WORDS.get(row.status, row.status)
-        rows.append([f"{row.engine} {named(row.dtype)} {shape}", Cell(row.status, "failed", words), named(row.phase) if known(row.phase) else DASH, short(row.error, 150) if known(row.error) else DASH])
+        rows.append(
+            [
+                f"{row.engine} {named(row.dtype)} {shape}",
+                Cell(row.status, "failed", words),
+                named(row.phase) if known(row.phase) else DASH,
+                short(row.error, 150) if known(row.error) else DASH,
+            ]
+        )
     return f"<h2>Failed points</h2>{table(columns, rows)}"
 
 
@@ -221,7 +255,12 @@ def _data(points: pd.DataFrame, run_id: str) -> str:
     data = csv_bytes(public(points))
     kind, ending, words = "text/csv;charset=utf-8", "csv", "as CSV"
     if len(data) > MOST_CSV:
-        data, kind, ending, words = gzip.compress(data, mtime=0), "application/gzip", "csv.gz", "as CSV, packed with gzip"
+        data, kind, ending, words = (
+            gzip.compress(data, mtime=0),
+            "application/gzip",
+            "csv.gz",
+            "as CSV, packed with gzip",
+        )
     name = re.sub(r"[^\w.-]", "_", run_id)[:60]
     address = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     said = f"All {count(len(points), 'point')} {words}"

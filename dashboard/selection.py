@@ -40,10 +40,14 @@ def explain_missing(points: pd.DataFrame, columns: Sequence[str] = ()) -> list[s
     found: list[str] = []
     wrong = int((points["status"] == "invalid").sum())
     if wrong:
-        found.append(f"{count(wrong, 'point')} with a wrong answer: struck through in the table, never drawn or compared.")
+        found.append(
+            f"{count(wrong, 'point')} with a wrong answer: struck through in the table, never drawn or compared."
+        )
     failed = Counter(status for status in points["status"] if status not in ("ok", "invalid"))
     if failed:
-        parts = ", ".join(f"{number} {STATUS_WORDS.get(status, short(status, 20))}" for status, number in failed.most_common())
+        parts = ", ".join(
+            f"{number} {STATUS_WORDS.get(status, short(status, 20))}" for status, number in failed.most_common()
+        )
         found.append(f"{count(sum(failed.values()), 'point')} without figures: {parts}.")
     bare = int((points["status"] == "ok").sum()) - len(drawable(points, columns))
     if bare:
@@ -73,7 +77,11 @@ def explain_neighbours(group: Group, entries: Sequence[GroupEntry]) -> list[str]
 def differing_protocol(ours: str, theirs: str) -> str:
     """What is different about their protocol id: `transfers=include`."""
     mine, other = protocol_parts(ours), protocol_parts(theirs)
-    parts = [f"{name}={short(other.get(name, 'not said'), 40)}" for name in sorted(mine.keys() | other.keys()) if mine.get(name) != other.get(name)]
+    parts = [
+        f"{name}={short(other.get(name, 'not said'), 40)}"
+        for name in sorted(mine.keys() | other.keys())
+        if mine.get(name) != other.get(name)
+    ]
     return ", ".join(parts[:4]) or short(theirs, 60)
 
 

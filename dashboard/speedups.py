@@ -19,7 +19,10 @@ def speedup_table(points: pd.DataFrame, figure: Figure, reference: str) -> str:
     """HTML. A speed-up above 1 is better than `reference`; a wrong answer is struck through and has none."""
     names = sorted(set(points["series"]), key=lambda name: (name != reference, name))
     cells = {(row.seq, row.batch, row.series): row for row in points.itertuples(index=False)}
-    lines = sorted({(seq, batch) for seq, batch, _ in cells}, key=lambda pair: tuple((not known(v), v if known(v) else 0) for v in pair))
+    lines = sorted(
+        {(seq, batch) for seq, batch, _ in cells},
+        key=lambda pair: tuple((not known(v), v if known(v) else 0) for v in pair),
+    )
     columns = [Column("tokens", number=True), Column("batch", number=True)]
     for name in names:
         columns.append(Column(figure.title.removeprefix("latency "), figure.unit, number=True, group=name))

@@ -1,6 +1,6 @@
 """What was measured: schema, store, queries, migrations, importers, exporters, published tables.
 
-    from benchrun.results import open_store
+from benchrun.results import open_store
 """
 
 from __future__ import annotations

@@ -128,7 +128,11 @@ def make_plan(request: SweepRequest) -> Plan:
                             options=choose_options(description, request.options, threads, kind),
                         )
                         planned.append(
-                            Planned(point, spec, absent[description.name, variant] or refusal(description, variant, kind, dtype))
+                            Planned(
+                                point,
+                                spec,
+                                absent[description.name, variant] or refusal(description, variant, kind, dtype),
+                            )
                         )
     if all(each.refusal for each in planned):
         raise UsageError("; ".join(dict.fromkeys(each.refusal or "" for each in planned)))

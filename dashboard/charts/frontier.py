@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def frontier_chart(points: pd.DataFrame, latency: Figure, limit_ms: float | None, look: Look, *, height: int = 420) -> Any:
+def frontier_chart(
+    points: pd.DataFrame, latency: Figure, limit_ms: float | None, look: Look, *, height: int = 420
+) -> Any:
     """Throughput over a latency figure, both logarithmic; a line joins the batches of one series and sequence length.
 
     The points that no other point beats in both are ringed; the area beyond `limit_ms` is shaded.
@@ -36,14 +38,14 @@ def frontier_chart(points: pd.DataFrame, latency: Figure, limit_ms: float | None
     if limit_ms is not None:
         limit = alt.Chart(pd.DataFrame({"limit": [limit_ms], "end": [extent[1]], "label": [f"limit {limit_ms:g} ms"]}))
         shade = limit.mark_rect(color=look.failed, opacity=0.08).encode(x=alt.X("limit:Q", scale=scale), x2="end:Q")
-        rule = limit.mark_rule(color=look.failed, strokeDash=[5, 4], strokeWidth=1.5).encode(x=alt.X("limit:Q", scale=scale))
+        rule = limit.mark_rule(color=look.failed, strokeDash=[5, 4], strokeWidth=1.5).encode(
+            x=alt.X("limit:Q", scale=scale)
+        )
         words = limit.mark_text(align="left", dx=6, dy=8, baseline="top", color=look.failed, fontSize=12).encode(
             x=alt.X("limit:Q", scale=scale), y=alt.value(0), text="label:N"
         )
         layers += [shade, rule, words]
-    layers.append(
-        base.mark_line(strokeWidth=1.5).encode(detail="line:N", order="batch:Q", opacity=shown(chosen, 0.5))
-    )
+    layers.append(base.mark_line(strokeWidth=1.5).encode(detail="line:N", order="batch:Q", opacity=shown(chosen, 0.5)))
     ring = base.transform_filter("datum.best").mark_point(filled=False, size=190, strokeWidth=1.6)
     layers.append(ring.encode(opacity=shown(chosen, 0.9)))
     layers.append(base.mark_point(filled=True, size=64).encode(shape=shape(names), opacity=shown(chosen), tooltip=TIPS))

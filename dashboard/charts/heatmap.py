@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def heat_map(points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float, float], *, title: str = "", cell: int = 46) -> Any:
+def heat_map(
+    points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float, float], *, title: str = "", cell: int = 46
+) -> Any:
     """One series' points of any status; a darker cell is a larger figure, on a logarithmic scale over `span` (`value_span` of all series)."""
     table = _cells(points, figure, look, span)
     batches, seqs = sorted(set(table["batch"])), sorted(set(table["seq"]))
     base = alt.Chart(table).encode(
-        x=alt.X("batch:O", sort=batches, title=AXES["batch"], axis=alt.Axis(labelAngle=0, format="d", domain=False, ticks=False)),
+        x=alt.X(
+            "batch:O",
+            sort=batches,
+            title=AXES["batch"],
+            axis=alt.Axis(labelAngle=0, format="d", domain=False, ticks=False),
+        ),
         y=alt.Y("seq:O", sort=seqs, title="tokens", axis=alt.Axis(format="d", domain=False, ticks=False)),
         tooltip=[
             alt.Tooltip("series:N", title="series"),
@@ -33,7 +40,9 @@ def heat_map(points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float
             alt.Tooltip("tip_n:N", title="n"),
         ],
     )
-    tiles = base.mark_rect(cornerRadius=3, stroke=look.background, strokeWidth=3).encode(color=alt.Color("fill:N", scale=None, legend=None))
+    tiles = base.mark_rect(cornerRadius=3, stroke=look.background, strokeWidth=3).encode(
+        color=alt.Color("fill:N", scale=None, legend=None)
+    )
     words = base.mark_text(fontSize=12).encode(text="label:N", color=alt.Color("ink:N", scale=None, legend=None))
     return finish(alt.layer(tiles, words), look, height=max(90, cell * len(seqs)), title=title)
 
@@ -56,7 +65,10 @@ def _cells(points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float, 
     light_on_deep = ("#ffffff", look.text) if look.name == "light" else ("#10151c", look.text)
     return drawn(points).assign(
         fill=[look.ramp[i] if ok else look.failed_fill for i, ok in zip(index, good, strict=True)],
-        ink=[(light_on_deep[0] if d else light_on_deep[1]) if ok else look.failed for d, ok in zip(deep, good, strict=True)],
+        ink=[
+            (light_on_deep[0] if d else light_on_deep[1]) if ok else look.failed
+            for d, ok in zip(deep, good, strict=True)
+        ],
         label=[figure_text(v) if ok else status for v, ok, status in zip(values, good, points["status"], strict=True)],
         reason=[short(reason, 200) if known(reason) else "" for reason in points["error"]],
         tip_n=[sample_text(row) if row.launches else "no samples" for row in points.itertuples(index=False)],

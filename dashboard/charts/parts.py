@@ -49,7 +49,12 @@ def finish(chart: alt.LayerChart | alt.Chart, look: Look, *, height: int, title:
     """Height, look, menu and title of a finished chart."""
     if title:
         chart = chart.properties(title=title)
-    sized = chart.properties(height=height, width="container", usermeta=USERMETA, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+    sized = chart.properties(
+        height=height,
+        width="container",
+        usermeta=USERMETA,
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+    )
     return sized.configure(**config(look))
 
 
@@ -90,7 +95,9 @@ def add_tips(points: pd.DataFrame) -> pd.DataFrame:
         tip_p95=[tail_text(row.p95_ms, row.p95_upper_ms) for row in rows],
         tip_p99=[tail_text(row.p99_ms, row.p99_upper_ms) for row in rows],
         tip_n=[sample_text(row) for row in rows],
-        tip_rate=[f"{figure(row.throughput_seq_s)} sequences/s" if known(row.throughput_seq_s) else DASH for row in rows],
+        tip_rate=[
+            f"{figure(row.throughput_seq_s)} sequences/s" if known(row.throughput_seq_s) else DASH for row in rows
+        ],
         tip_shape=[f"batch {figure_int(row.batch)}, {figure_int(row.seq)} tokens" for row in rows],
         tip_flags=[", ".join(row.flags) or "none" for row in rows],
     )

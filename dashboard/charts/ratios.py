@@ -23,7 +23,13 @@ WORDS = {
     "unclear": "undecided",
     "one launch": "one launch: no interval",
 }
-_SHAPES = {"slower": "triangle-right", "faster": "triangle-left", "same": "circle", "unclear": "circle", "one launch": "stroke"}
+_SHAPES = {
+    "slower": "triangle-right",
+    "faster": "triangle-left",
+    "same": "circle",
+    "unclear": "circle",
+    "one launch": "stroke",
+}
 _FURTHEST = 1.03  # the axis reaches at least this far to both sides
 
 _STEPS = (  # percent
@@ -50,7 +56,10 @@ def ratio_chart(pairs: pd.DataFrame, look: Look, *, base: str, new: str, figure:
         said=pairs["word"].map(WORDS),
         tip_ratio=[percent(value) for value in pairs["ratio"]],
         tip_interval=[interval(row) for row in pairs.itertuples(index=False)],
-        tip_sides=[f"{_side(row, figure, 'base')} → {_side(row, figure, 'new')} {figure.unit}" for row in pairs.itertuples(index=False)],
+        tip_sides=[
+            f"{_side(row, figure, 'base')} → {_side(row, figure, 'new')} {figure.unit}"
+            for row in pairs.itertuples(index=False)
+        ],
         tip_launches=[f"{int(row.launches_base)} and {int(row.launches_new)}" for row in pairs.itertuples(index=False)],
     )
     words = [word for word in WORDS if word in set(pairs["word"])]
@@ -58,10 +67,15 @@ def ratio_chart(pairs: pd.DataFrame, look: Look, *, base: str, new: str, figure:
     said = [WORDS[word] for word in words]
     scale = alt.Scale(domain=said, range=[colours.get(word, look.unclear) for word in words])
     shapes = alt.Scale(domain=said, range=[_SHAPES[word] for word in words])
-    words_of = "datum.value == 1 ? 'same' : (datum.value > 1 ? '+' : '') + format(100 * (datum.value - 1), '.3~g') + ' %'"
+    words_of = (
+        "datum.value == 1 ? 'same' : (datum.value > 1 ? '+' : '') + format(100 * (datum.value - 1), '.3~g') + ' %'"
+    )
     steps = alt.Axis(labelExpr=words_of, values=ratio_ticks(low, high), labelOverlap="greedy")
     x = alt.X(
-        "ratio:Q", title=f"{figure.title} of {new} against {base}: slower to the right", scale=alt.Scale(type="log", domain=[low, high], nice=False), axis=steps
+        "ratio:Q",
+        title=f"{figure.title} of {new} against {base}: slower to the right",
+        scale=alt.Scale(type="log", domain=[low, high], nice=False),
+        axis=steps,
     )
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=240, domain=False, ticks=False, grid=True))
     tips = [
@@ -73,7 +87,9 @@ def ratio_chart(pairs: pd.DataFrame, look: Look, *, base: str, new: str, figure:
         alt.Tooltip("tip_launches:N", title="launches"),
     ]
     chart = alt.Chart(table).encode(y=y, color=alt.Color("said:N", scale=scale, legend=alt.Legend(title=None)))
-    bars = chart.mark_rule(strokeWidth=3, opacity=0.45).encode(x=alt.X("shown_low:Q", scale=alt.Scale(type="log", domain=[low, high])), x2="shown_high:Q")
+    bars = chart.mark_rule(strokeWidth=3, opacity=0.45).encode(
+        x=alt.X("shown_low:Q", scale=alt.Scale(type="log", domain=[low, high])), x2="shown_high:Q"
+    )
     marks = chart.mark_point(filled=True, size=80, opacity=1).encode(
         x=x, shape=alt.Shape("said:N", scale=shapes, legend=alt.Legend(title=None)), tooltip=tips
     )
@@ -104,7 +120,11 @@ def ratio_ticks(low: float, high: float, most: int = 9) -> list[float]:
     """Round ratios inside an axis: the finest list of `_STEPS` that has at most `most` of them."""
     found = [1.0]
     for steps in _STEPS:
-        ticks = [1.0, *(1 + step / 100 for step in steps), *(1 / (1 + step / 100) if step > 99 else 1 - step / 100 for step in steps)]
+        ticks = [
+            1.0,
+            *(1 + step / 100 for step in steps),
+            *(1 / (1 + step / 100) if step > 99 else 1 - step / 100 for step in steps),
+        ]
         inside = sorted(tick for tick in set(ticks) if low <= tick <= high)
         if len(inside) <= most:
             found = inside

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def scaling_chart(points: pd.DataFrame, x: str, figure: Figure, look: Look, *, band: bool, logarithmic: bool, height: int = 420) -> Any:
+def scaling_chart(
+    points: pd.DataFrame, x: str, figure: Figure, look: Look, *, band: bool, logarithmic: bool, height: int = 420
+) -> Any:
     """`figure` against `x` (`batch`, `seq`) of points that are `ok`, with columns `series` and those of a summary.
 
     With `band`, a latency has two bands above its median: to p95, and fainter to p99. A median has its interval as a bar, throughput its range
@@ -40,7 +42,9 @@ def scaling_chart(points: pd.DataFrame, x: str, figure: Figure, look: Look, *, b
     base = alt.Chart(drawn(points)).encode(x=size_axis(x, points[x].tolist(), AXES[x]), color=colour(names, look))
     layers: list[alt.Chart] = []
     if band and figure.unit == "ms":
-        layers.append(base.mark_area().encode(y=alt.Y("p95_ms:Q", title=figure.axis), y2="p99_ms:Q", opacity=shown(chosen, 0.10)))
+        layers.append(
+            base.mark_area().encode(y=alt.Y("p95_ms:Q", title=figure.axis), y2="p99_ms:Q", opacity=shown(chosen, 0.10))
+        )
         layers.append(base.mark_area().encode(y="p50_ms:Q", y2="p95_ms:Q", opacity=shown(chosen, 0.22)))
     low, high = interval_columns(figure)
     if low:

@@ -33,7 +33,14 @@ class Database:
 
     def read(self, question: Callable[..., T], *arguments: Any) -> T:
         """`question(connection, *arguments)`, remembered until the database changes. The answer is shared: never change it."""
-        answer: T = _remembered(f"{question.__module__}.{question.__qualname__}", arguments, self.token, self.store.shown, question, self.store)
+        answer: T = _remembered(
+            f"{question.__module__}.{question.__qualname__}",
+            arguments,
+            self.token,
+            self.store.shown,
+            question,
+            self.store,
+        )
         return answer
 
     def read_fresh(self, question: Callable[..., T], *arguments: Any) -> T:
@@ -72,7 +79,9 @@ def _open(given: str | None, identity: tuple[int, ...]) -> Store:
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
-def _remembered(name: str, arguments: tuple[Any, ...], token: Freshness, shown: str, _question: Callable[..., Any], _store: Store) -> Any:
+def _remembered(
+    name: str, arguments: tuple[Any, ...], token: Freshness, shown: str, _question: Callable[..., Any], _store: Store
+) -> Any:
     with _store.reading() as connection:
         return _question(connection, *arguments)
 

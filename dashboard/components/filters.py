@@ -13,7 +13,18 @@ import streamlit as st
 
 from benchrun.dashboard.components.text import markdown
 
-SHARED = ("hardware", "model", "head", "workload", "protocol", "dtype", "engine", "seq", "batch", "run")  # remembered from page to page
+SHARED = (
+    "hardware",
+    "model",
+    "head",
+    "workload",
+    "protocol",
+    "dtype",
+    "engine",
+    "seq",
+    "batch",
+    "run",
+)  # remembered from page to page
 Kind = Literal["select", "segments", "pills"]
 
 
@@ -57,16 +68,29 @@ class Filters:
             if kind == "select":
                 chosen = st.selectbox(label, tokens, format_func=text, key=key, help=help, width=width)
             elif kind == "segments":
-                chosen = st.segmented_control(label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True)
+                chosen = st.segmented_control(
+                    label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True
+                )
             else:
-                chosen = st.pills(label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True)
+                chosen = st.pills(
+                    label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True
+                )
         chosen = chosen if chosen in options else fallback
         self._keep(name, [chosen])
         return chosen
 
     def choose_many(
-        self, name: str, label: str, options: Mapping[str, str], *, default: Sequence[str] | None = None, help: str | None = None,
-        show: bool = True, most: int | None = None, placeholder: str = "all", width: int = 290,
+        self,
+        name: str,
+        label: str,
+        options: Mapping[str, str],
+        *,
+        default: Sequence[str] | None = None,
+        help: str | None = None,
+        show: bool = True,
+        most: int | None = None,
+        placeholder: str = "all",
+        width: int = 290,
     ) -> list[str]:
         """Any number of `options`; none chosen means all of them, and the URL then names none."""
         key = f"{self._page}.{name}"
@@ -79,7 +103,14 @@ class Filters:
         chosen: list[str] = st.session_state[key]
         if show and options:
             chosen = st.multiselect(
-                label, list(options), format_func=options.__getitem__, key=key, help=help, max_selections=most, placeholder=placeholder, width=width
+                label,
+                list(options),
+                format_func=options.__getitem__,
+                key=key,
+                help=help,
+                max_selections=most,
+                placeholder=placeholder,
+                width=width,
             )
         self._keep(name, chosen)
         return chosen
@@ -96,7 +127,9 @@ class Filters:
         self._keep(name, ["1" if chosen else "0"])
         return chosen
 
-    def number(self, name: str, label: str, *, default: float, least: float, most: float, help: str | None = None) -> float:
+    def number(
+        self, name: str, label: str, *, default: float, least: float, most: float, help: str | None = None
+    ) -> float:
         """A number between `least` and `most`."""
         key = f"{self._page}.{name}"
         wanted = self._changed(name)
@@ -107,7 +140,12 @@ class Filters:
                 self.unknown.append(f"{label}: the link's value is no number")
         if not isinstance(st.session_state.get(key), float) or st.session_state[key] != st.session_state[key]:
             st.session_state[key] = default
-        chosen = float(st.number_input(label, min_value=least, max_value=most, key=key, help=help, format="%g", step=None, width=150) or default)
+        chosen = float(
+            st.number_input(
+                label, min_value=least, max_value=most, key=key, help=help, format="%g", step=None, width=150
+            )
+            or default
+        )
         self._keep(name, [f"{chosen:g}"])
         return chosen
 
@@ -118,7 +156,11 @@ class Filters:
         if not self._entered and not self._url and wanted == last:
             return  # the visitor pressed Back to the bare address: writing there again would hold them on this page
         if wanted != {name: values for name, values in self._url.items() if name in wanted or name in self._values}:
-            kept = {name: values for name, values in self._url.items() if name not in self._values and name.startswith("embed")}
+            kept = {
+                name: values
+                for name, values in self._url.items()
+                if name not in self._values and name.startswith("embed")
+            }
             st.query_params.from_dict(kept | wanted)
         st.session_state[f"{self._page}:url"] = dict(wanted)
 

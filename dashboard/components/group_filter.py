@@ -21,19 +21,35 @@ def choose_group(filters: Filters, entries: Sequence[GroupEntry], machines: Sequ
         ("model", "Model", _model_token, _model_text),
         ("head", "Head", lambda g: token(g.head), lambda g: named(g.head)),
         ("workload", "Workload", lambda g: token(g.workload), lambda g: named(g.workload)),
-        ("protocol", "Protocol", lambda g: token(g.protocol), lambda g: protocol_label(g.protocol, [e.group.protocol for e in left])),
+        (
+            "protocol",
+            "Protocol",
+            lambda g: token(g.protocol),
+            lambda g: protocol_label(g.protocol, [e.group.protocol for e in left]),
+        ),
     ):
         left = _narrow(filters, left, name, label, of, text)
     return left[0].group
 
 
 def _narrow(
-    filters: Filters, entries: list[GroupEntry], name: str, label: str, of: Callable[[Group], str], text: Callable[[Group], str]
+    filters: Filters,
+    entries: list[GroupEntry],
+    name: str,
+    label: str,
+    of: Callable[[Group], str],
+    text: Callable[[Group], str],
 ) -> list[GroupEntry]:
     by_token = {of(entry.group): entry.group for entry in entries}
     shown = distinct_short([text(group) for group in by_token.values()], 56)
     options = {key: shown[text(group)] for key, group in by_token.items()}
-    chosen = filters.choose(name, label, options, show=len(options) > 1 or name in ("hardware", "model", "head"), width=_WIDTHS.get(name, 165))
+    chosen = filters.choose(
+        name,
+        label,
+        options,
+        show=len(options) > 1 or name in ("hardware", "model", "head"),
+        width=_WIDTHS.get(name, 165),
+    )
     return [entry for entry in entries if of(entry.group) == chosen]
 
 

@@ -28,7 +28,9 @@ def link(page: str, label: str, parameters: Parameters, icon: str = ":material/a
     """A line that opens a view; `label` is Markdown."""
     st.page_link(
         st.Page(_never_run, title=TITLES[page], url_path=_path(page), default=page == "overview"),
-        label=label, icon=icon, query_params={name: value if isinstance(value, str) else list(value) for name, value in parameters.items()},
+        label=label,
+        icon=icon,
+        query_params={name: value if isinstance(value, str) else list(value) for name, value in parameters.items()},
     )
 
 

@@ -27,11 +27,15 @@ def run_options(database: Database, filters: Filters, *names: str) -> dict[str, 
     return runs
 
 
-def choose_run(filters: Filters, name: str, label: str, runs: Mapping[str, RunEntry], *, default: str | None = None) -> RunEntry:
+def choose_run(
+    filters: Filters, name: str, label: str, runs: Mapping[str, RunEntry], *, default: str | None = None
+) -> RunEntry:
     """One of the runs, which must not be empty."""
     shown = distinct_short([run_text(entry) for entry in runs.values()], 72)
     more = f"The latest {_LISTED} runs; a link can name an older one." if len(runs) >= _LISTED else None
-    chosen = filters.choose(name, label, {key: shown[run_text(entry)] for key, entry in runs.items()}, default=default, help=more, width=390)
+    chosen = filters.choose(
+        name, label, {key: shown[run_text(entry)] for key, entry in runs.items()}, default=default, help=more, width=390
+    )
     return runs[chosen]
 
 

@@ -6,7 +6,7 @@ import html
 import re
 from typing import Any
 
-from benchrun.dashboard.formats import named, short
+from benchrun.dashboard.formats import short
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=/@])")
 

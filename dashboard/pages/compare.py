@@ -69,17 +69,25 @@ def show(database: Database) -> None:
     st.title("Compare")
     entries = database.read(groups)
     if not entries:
-        show_empty("Nothing to compare yet", "Two measured runs, engines or machines can be laid side by side here. A first sweep takes a minute:", [FIRST_SWEEP])
+        show_empty(
+            "Nothing to compare yet",
+            "Two measured runs, engines or machines can be laid side by side here. A first sweep takes a minute:",
+            [FIRST_SWEEP],
+        )
         return
     filters = Filters("compare")
     mode = filters.choose("mode", "What", MODES, kind="segments")
-    chosen = {"runs": _choose_runs, "engines": _choose_engines, "machines": _choose_machines}[mode](database, filters, entries)
+    chosen = {"runs": _choose_runs, "engines": _choose_engines, "machines": _choose_machines}[mode](
+        database, filters, entries
+    )
     if chosen is None:
         show_unknown(filters.unknown)
         filters.commit()
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        figure = FIGURES[filters.choose("figure", "Figure", {name: FIGURES[name].axis for name in COMPARED}, default="p50")]
+        figure = FIGURES[
+            filters.choose("figure", "Figure", {name: FIGURES[name].axis for name in COMPARED}, default="p50")
+        ]
     show_unknown(filters.unknown)
     result = pair(chosen.base, chosen.new, chosen.on, figure=figure.column, more_is_better=figure.more_is_better)
     _show_result(chosen, result, figure)
@@ -92,9 +100,14 @@ def _show_result(sides: Sides, result: Pairs, figure: Figure) -> None:
         show_empty("No point to compare", "The two sides share no point that both measured with a right answer.")
     else:
         rows = result.rows.assign(name=names_of_pairs(result.rows))
-        st.markdown(f"**{markdown(sides.new_name, 90)}** against **{markdown(sides.base_name, 90)}**, {figure.title}. {findings(rows['word'])}")
+        st.markdown(
+            f"**{markdown(sides.new_name, 90)}** against **{markdown(sides.base_name, 90)}**, {figure.title}. {findings(rows['word'])}"
+        )
         drawn = rows.head(MOST_DRAWN)
-        draw(ratio_chart(drawn, current_look(), base="the first", new="the second", figure=figure), f"differences in {figure.title} with 95 % intervals")
+        draw(
+            ratio_chart(drawn, current_look(), base="the first", new="the second", figure=figure),
+            f"differences in {figure.title} with 95 % intervals",
+        )
         if len(rows) > MOST_DRAWN:
             st.caption(f"Drawn: the {MOST_DRAWN} that matter most. The table has all {len(rows):,}.")
         st.html(compare_table(rows, figure))
@@ -109,7 +122,9 @@ def _missing(sides: Sides, result: Pairs) -> list[str]:
     if len(result.failed):
         wrong = int(((result.failed["status_base"] == "invalid") | (result.failed["status_new"] == "invalid")).sum())
         tail = f", {wrong} of them with a wrong answer" if wrong else ""
-        found.append(f"{count(len(result.failed), 'point')} that failed, or lacks this figure, on one side or both{tail}.")
+        found.append(
+            f"{count(len(result.failed), 'point')} that failed, or lacks this figure, on one side or both{tail}."
+        )
     for number, name in ((result.only_base, "first"), (result.only_new, "second")):
         if number:
             found.append(f"{count(number, 'point')} that only the {name} side has.")
@@ -119,14 +134,20 @@ def _missing(sides: Sides, result: Pairs) -> list[str]:
 def _choose_runs(database: Database, filters: Filters, entries: list[GroupEntry]) -> Sides | None:
     runs = run_options(database, filters, "base", "new")
     if len(runs) < 2:
-        show_empty("One run so far", "Measure a second run to compare it with the first one:", ["benchrun --backend torch --model tiny --batch 1,8 --seq 32,128 --label second"])
+        show_empty(
+            "One run so far",
+            "Measure a second run to compare it with the first one:",
+            ["benchrun --backend torch --model tiny --batch 1,8 --seq 32,128 --label second"],
+        )
         return None
     with st.container(horizontal=True, gap="small"):
         slot = st.container()
         new = choose_run(filters, "new", "Second run", runs)
         before = database.read(run_before, new.id)
         with slot:
-            base = choose_run(filters, "base", "First run", runs, default=before if before in runs else _other(runs, new.id))
+            base = choose_run(
+                filters, "base", "First run", runs, default=before if before in runs else _other(runs, new.id)
+            )
     left_out = []
     for entry in (base, new):
         planned = database.read(planned_count, entry.id)
@@ -157,7 +178,9 @@ def _software(database: Database, base: RunEntry, new: RunEntry) -> list[str]:
     found = differences(details.get(base.environment_id, {}), details.get(new.environment_id, {}))
     if not found:
         return []
-    text = "; ".join(f"{path} {short(one or 'nothing', 40)} → {short(two or 'nothing', 40)}" for path, one, two in found[:8])
+    text = "; ".join(
+        f"{path} {short(one or 'nothing', 40)} → {short(two or 'nothing', 40)}" for path, one, two in found[:8]
+    )
     more = f" and {len(found) - 8} more (see Machine)" if len(found) > 8 else ""
     hardware = "Different hardware. " if base.fingerprint != new.fingerprint else ""
     return [f"{hardware}What differs between the environments: {text}{more}."]
@@ -169,14 +192,27 @@ def _choose_engines(database: Database, filters: Filters, entries: list[GroupEnt
     points = add_series(database.read(group_points, group))
     names = sorted(set(points["series"]))
     if len(names) < 2:
-        show_empty("One engine so far", "Only one engine, dtype and option set was measured for this model and head on this hardware:", ["benchrun --backend torch:eager,torch:compile …"])
+        show_empty(
+            "One engine so far",
+            "Only one engine, dtype and option set was measured for this model and head on this hardware:",
+            ["benchrun --backend torch:eager,torch:compile …"],
+        )
         return None
     options = {token(name): name for name in names}
     with st.container(horizontal=True, gap="small"):
         first = filters.choose("first", "First", options, width=300)
-        second = filters.choose("second", "Second", options, default=next(key for key in options if key != first), width=300)
+        second = filters.choose(
+            "second", "Second", options, default=next(key for key in options if key != first), width=300
+        )
     base, new = (points[points["series"] == options[key]] for key in (first, second))
-    return Sides(base, new, options[first], options[second], SAME_SHAPE, across_time=bool(set(base["run_id"]) != set(new["run_id"])))
+    return Sides(
+        base,
+        new,
+        options[first],
+        options[second],
+        SAME_SHAPE,
+        across_time=bool(set(base["run_id"]) != set(new["run_id"])),
+    )
 
 
 def _choose_machines(database: Database, filters: Filters, entries: list[GroupEntry]) -> Sides | None:
@@ -185,18 +221,26 @@ def _choose_machines(database: Database, filters: Filters, entries: list[GroupEn
     if not shared:
         show_empty(
             "No model on two machines yet",
-            "Measure the same model, head, workload and protocol on a second machine and bring its database here:", ["benchrun merge OTHER.db"],
+            "Measure the same model, head, workload and protocol on a second machine and bring its database here:",
+            ["benchrun merge OTHER.db"],
         )
         return None
     names = machine_names(seen)
     with st.container(horizontal=True, gap="small"):
-        key = filters.choose("what", "Model, head, workload", {token(_group_key(each[0].group)): _group_text(each[0].group) for each in shared}, width=300)
+        key = filters.choose(
+            "what",
+            "Model, head, workload",
+            {token(_group_key(each[0].group)): _group_text(each[0].group) for each in shared},
+            width=300,
+        )
         chosen = next((each for each in shared if token(_group_key(each[0].group)) == key), shared[0])
         labels = distinct_short([hardware_label(each.group, seen, names) for each in chosen], 56)
         options = {token(f"{e.group.fingerprint}/{named(e.group.device)}"): e.group for e in chosen}
         text = {key: labels[hardware_label(group, seen, names)] for key, group in options.items()}
         first = filters.choose("first", "First machine", text, width=300)
-        second = filters.choose("second", "Second machine", text, default=next(key for key in text if key != first), width=300)
+        second = filters.choose(
+            "second", "Second machine", text, default=next(key for key in text if key != first), width=300
+        )
     base, new = (database.read(group_points, options[key]) for key in (first, second))
     notes = []
     threads = [sorted({int(value) for value in side["threads"].dropna()}) for side in (base, new)]

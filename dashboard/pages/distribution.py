@@ -58,7 +58,11 @@ def show(database: Database) -> None:
     filters = Filters("distribution")
     runs = run_options(database, filters, "run")
     if not runs:
-        show_empty("No samples yet", "Every timed iteration of a run can be looked at here. A first sweep takes a minute:", [FIRST_SWEEP])
+        show_empty(
+            "No samples yet",
+            "Every timed iteration of a run can be looked at here. A first sweep takes a minute:",
+            [FIRST_SWEEP],
+        )
         return
     with st.container(horizontal=True, gap="small"):
         run = choose_run(filters, "run", "Run", runs)
@@ -84,7 +88,14 @@ def _choose_launches(filters: Filters, launches: pd.DataFrame) -> pd.DataFrame:
     good = launches[launches["host_n"].gt(0)]
     first = (good if len(good) else launches).iloc[0]
     families = {token(name): name for name in dict.fromkeys(launches["family"])}
-    wanted = filters.choose_many("point", "Points", families, default=[token(first["family"])], most=MOST_POINTS_DRAWN, placeholder="all of this run, up to four")
+    wanted = filters.choose_many(
+        "point",
+        "Points",
+        families,
+        default=[token(first["family"])],
+        most=MOST_POINTS_DRAWN,
+        placeholder="all of this run, up to four",
+    )
     left = launches[[token(name) in wanted for name in launches["family"]]] if wanted else launches
     for name, label in (("batch", "Batch"), ("seq", "Sequence length")):
         values = {f"{value:g}": f"{value:,.0f}" for value in sorted(set(left[name].dropna()))}
@@ -119,7 +130,10 @@ def _show_samples(database: Database, launches: pd.DataFrame, clock: str, logari
 def _draw(parts: list[tuple[Any, Floats]], logarithmic: bool) -> None:
     look = current_look()
     single = len({row.family for row, _ in parts}) == 1
-    labelled = [(f"launch {row.replicate + 1}" if single else row.family, f"launch {row.replicate + 1}", samples) for row, samples in parts]
+    labelled = [
+        (f"launch {row.replicate + 1}" if single else row.family, f"launch {row.replicate + 1}", samples)
+        for row, samples in parts
+    ]
     log = logarithmic and min(float(samples.min()) for _, _, samples in labelled) > 0
     left, right = st.columns(2, gap="medium")
     with left:
@@ -143,8 +157,12 @@ def _draw(parts: list[tuple[Any, Floats]], logarithmic: bool) -> None:
         starts[launch] = place
         place += int(length * 1.04) + 1
     order = pd.concat([sequence_frame(samples, series, launch, starts[launch]) for series, launch, samples in labelled])
-    draw(sequence_chart(order, starts, look, logarithmic=log), "samples in the order of measuring, launches side by side")
-    st.caption("Dots are samples, lines the medians of ten. A slope is drift, a second level is another mode of the machine.")
+    draw(
+        sequence_chart(order, starts, look, logarithmic=log), "samples in the order of measuring, launches side by side"
+    )
+    st.caption(
+        "Dots are samples, lines the medians of ten. A slope is drift, a second level is another mode of the machine."
+    )
 
 
 def launches_table(rows: list[Any], clock: str) -> str:
@@ -167,15 +185,30 @@ def _launch_line(row: Any, clock: str) -> list[Cell | str]:
     flags += ["warm-up did not settle"] if row.settled is False else []
     flags += ["stopped by the time limit"] if row.timed_out is True else []
     interval = f"{figure(of('p50_low_ms'))} – {figure(of('p50_high_ms'))}" if known(of("p50_low_ms")) else DASH
-    cells = [figure(of("mean_ms")), figure(of("p50_ms")), interval, figure(of("p95_ms")), figure(of("p99_ms")), figure(of("max_ms"))]
+    cells = [
+        figure(of("mean_ms")),
+        figure(of("p50_ms")),
+        interval,
+        figure(of("p95_ms")),
+        figure(of("p99_ms")),
+        figure(of("max_ms")),
+    ]
     drift = of("drift")
     return [
         f"{row.family} b{row.batch:g} s{row.seq:g}",
         str(row.replicate + 1),
-        Cell(row.status, "failed" if row.status != "ok" else "muted", row.parity_reason if known(row.parity_reason) else ""),
+        Cell(
+            row.status,
+            "failed" if row.status != "ok" else "muted",
+            row.parity_reason if known(row.parity_reason) else "",
+        ),
         f"{int(of('n')):,}" if known(of("n")) else DASH,
         *[Cell(cell, "strike" if wrong else "") for cell in cells],
-        Cell(percent(1 + drift) if known(drift) else DASH, "failed" if of("steady") is False else "", "last third's median against the first third's"),
+        Cell(
+            percent(1 + drift) if known(drift) else DASH,
+            "failed" if of("steady") is False else "",
+            "last third's median against the first third's",
+        ),
         f"{of('autocorrelation'):.2f}" if known(of("autocorrelation")) else DASH,
         Cell(", ".join(map(str, flags)) or "none", "muted" if not flags else ""),
     ]
@@ -198,12 +231,20 @@ def _left_out(launches: pd.DataFrame, kept: pd.DataFrame, drawn: list[Any], dama
     failed = launches[launches["status"].notna() & ~launches["status"].isin(["ok", "invalid"])]
     for status, number in failed["status"].value_counts().items():
         reason = next((each for each in failed.loc[failed["status"] == status, "error"] if known(each)), "")
-        found.append(LeftOut(f"{count(number, 'launch', 'launches')} with status {status}{': ' + str(reason) if reason else ''}."))
+        found.append(
+            LeftOut(
+                f"{count(number, 'launch', 'launches')} with status {status}{': ' + str(reason) if reason else ''}."
+            )
+        )
     if damaged:
         found.append(LeftOut(f"{count(damaged, 'launch', 'launches')} whose stored samples are damaged."))
     bare = len(kept) - len(drawn) - damaged - len(failed[failed["measurement_id"].isin(kept["measurement_id"])])
     if bare > 0:
-        found.append(LeftOut(f"{count(bare, 'launch', 'launches')} that kept no samples of this clock (imports often keep none)."))
+        found.append(
+            LeftOut(
+                f"{count(bare, 'launch', 'launches')} that kept no samples of this clock (imports often keep none)."
+            )
+        )
     whole = int(launches["measurement_id"].notna().sum())
     if whole > len(kept):
         found.append(LeftOut(f"{count(whole - len(kept), 'launch', 'launches')} beyond the first {MOST_LAUNCHES}."))

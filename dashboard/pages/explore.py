@@ -45,7 +45,11 @@ def show(database: Database) -> None:
     st.title("Explore")
     entries = database.read(groups)
     if not entries:
-        show_empty("Nothing measured yet", "This database has no measurements. A first sweep takes a minute:", ["benchrun --backend torch --model tiny --batch 1,8 --seq 32,128"])
+        show_empty(
+            "Nothing measured yet",
+            "This database has no measurements. A first sweep takes a minute:",
+            ["benchrun --backend torch --model tiny --batch 1,8 --seq 32,128"],
+        )
         return
     filters = Filters("explore")
     with st.container(horizontal=True, gap="small"):
@@ -53,8 +57,16 @@ def show(database: Database) -> None:
         clock = "host"
         points = database.read(latest_points, group, "host")
         has_device = bool(database.read(latest_points, group, "device")["n"].gt(0).any())
-        dtypes = filters.choose_many("dtype", "Dtype", {token(v): named(v) for v in _by_name(points["dtype"])}, show=points["dtype"].nunique() > 1, width=165)
-        engines = filters.choose_many("engine", "Engines", {token(v): v for v in _by_name(points["series"])}, placeholder="all")
+        dtypes = filters.choose_many(
+            "dtype",
+            "Dtype",
+            {token(v): named(v) for v in _by_name(points["dtype"])},
+            show=points["dtype"].nunique() > 1,
+            width=165,
+        )
+        engines = filters.choose_many(
+            "engine", "Engines", {token(v): v for v in _by_name(points["series"])}, placeholder="all"
+        )
         if has_device:
             clock = filters.choose("clock", "Clock", CLOCKS, default="host")
     if clock == "device":
@@ -67,7 +79,10 @@ def show(database: Database) -> None:
     left_out = [LeftOut(text) for text in explain_neighbours(group, entries)]
     show_unknown(filters.unknown)
     if points.empty:
-        show_empty("No point is left", "No measured point has this dtype and engine together. Take one of the two filters away.")
+        show_empty(
+            "No point is left",
+            "No measured point has this dtype and engine together. Take one of the two filters away.",
+        )
     elif view in ("latency", "throughput"):
         left_out += _show_scaling(filters, points, view)
     elif view == "frontier":
@@ -118,8 +133,13 @@ def _show_frontier(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
         show_empty("Nothing to draw", "No point has both a latency and a throughput.")
     else:
         _say_best(drawn, figure, limit)
-        draw(frontier_chart(drawn, figure, limit, current_look()), f"throughput against {figure.axis}, limit {limit:g} ms")
-        st.caption("A line joins the batches of one series at one sequence length. Ringed: no other point of that length is better in both.")
+        draw(
+            frontier_chart(drawn, figure, limit, current_look()),
+            f"throughput against {figure.axis}, limit {limit:g} ms",
+        )
+        st.caption(
+            "A line joins the batches of one series at one sequence length. Ringed: no other point of that length is better in both."
+        )
     return [LeftOut(text) for text in explain_missing(points, [figure.column, THROUGHPUT.column])]
 
 
@@ -134,24 +154,39 @@ def _say_best(drawn: pd.DataFrame, figure: Figure, limit: float) -> None:
         for row in best.itertuples(index=False)
         if known(row.seq)
     ]
-    st.markdown(f"Most throughput under **{limit:g} ms** {figure.title.removeprefix('latency ')}:\n\n" + "\n".join(lines[:12]))
+    st.markdown(
+        f"Most throughput under **{limit:g} ms** {figure.title.removeprefix('latency ')}:\n\n" + "\n".join(lines[:12])
+    )
 
 
 def _show_heat_maps(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
     with st.container(horizontal=True, gap="small"):
-        figure = FIGURES[filters.choose("cell", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")]
+        figure = FIGURES[
+            filters.choose("cell", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")
+        ]
     placed = points[points["batch"].notna() & points["seq"].notna()]
     span = value_span(placed, figure)
     for series in _by_name(placed["series"])[:MOST_SERIES]:
-        draw(heat_map(placed[placed["series"] == series], figure, current_look(), span, title=series), f"{figure.axis} of {series} by batch and sequence length")
+        draw(
+            heat_map(placed[placed["series"] == series], figure, current_look(), span, title=series),
+            f"{figure.axis} of {series} by batch and sequence length",
+        )
     return [LeftOut(text) for text in explain_missing(points, [figure.column])]
 
 
 def _show_table(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
     names = _by_name(points["series"])
     with st.container(horizontal=True, gap="small"):
-        figure = FIGURES[filters.choose("column", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")]
-        reference = filters.choose("reference", "Speed-up against", {token(name): name for name in names}, default=token(points["series"].value_counts().index[0]), width=290)
+        figure = FIGURES[
+            filters.choose("column", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")
+        ]
+        reference = filters.choose(
+            "reference",
+            "Speed-up against",
+            {token(name): name for name in names},
+            default=token(points["series"].value_counts().index[0]),
+            width=290,
+        )
     chosen = next(name for name in names if token(name) == reference)
     st.html(speedup_table(points, figure, chosen))
     return [LeftOut(text) for text in explain_missing(points, [figure.column]) if "without figures" not in text]

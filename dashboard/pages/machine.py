@@ -9,7 +9,18 @@ import streamlit as st
 from benchrun.dashboard.components.database import Database
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.notices import show_empty, show_unknown
-from benchrun.dashboard.formats import DASH, count, distinct_short, engine_text, hardware, known, moment, named, short, size
+from benchrun.dashboard.formats import (
+    DASH,
+    count,
+    distinct_short,
+    engine_text,
+    hardware,
+    known,
+    moment,
+    named,
+    short,
+    size,
+)
 from benchrun.dashboard.markup import Cell, Column, pairs, table
 from benchrun.dashboard.pages.overview import FIRST_SWEEP
 from benchrun.results.views.catalogue import Machine, machines
@@ -26,7 +37,9 @@ def show(database: Database) -> None:
     st.title("Machine")
     seen = database.read(machines)
     if not seen:
-        show_empty("No machine yet", "The first run records its hardware, driver and library versions here:", [FIRST_SWEEP])
+        show_empty(
+            "No machine yet", "The first run records its hardware, driver and library versions here:", [FIRST_SWEEP]
+        )
         return
     filters = Filters("machine")
     names = distinct_short([f"{hardware(machine.details)} · {machine.fingerprint}" for machine in seen], 64)
@@ -45,8 +58,17 @@ def show(database: Database) -> None:
 
 def _show_facts(machine: Machine) -> None:
     facts = flatten(machine.details)
-    st.html(pairs([(name, Cell(size(value) if name in _BYTES and value.isdigit() else short(value, 200))) for name, value in facts.items()]))
-    st.caption("Newest environment of this hardware. Clocks, power, throttling and measured ceilings are not recorded yet.")
+    st.html(
+        pairs(
+            [
+                (name, Cell(size(value) if name in _BYTES and value.isdigit() else short(value, 200)))
+                for name, value in facts.items()
+            ]
+        )
+    )
+    st.caption(
+        "Newest environment of this hardware. Clocks, power, throttling and measured ceilings are not recorded yet."
+    )
 
 
 def _show_engines(evidence: pd.DataFrame) -> None:
@@ -86,25 +108,50 @@ def evidence_words(ok: int, right: int, invalid: int) -> Cell:
 
 def _show_environments(own: list[EnvironmentUse]) -> None:
     st.subheader("Environments")
-    columns = [Column("number", number=True), Column("runs", number=True), Column("first used"), Column("last used"), Column("what sets it apart from the one before")]
+    columns = [
+        Column("number", number=True),
+        Column("runs", number=True),
+        Column("first used"),
+        Column("last used"),
+        Column("what sets it apart from the one before"),
+    ]
     rows: list[list[Cell | str]] = []
     ordered = sorted(own, key=lambda use: use.id)
     for before, use in zip([None, *ordered], ordered, strict=False):
         changes = differences(before.details, use.details) if before is not None else []
-        text = "; ".join(f"{path.rpartition('.')[2]} {short(one or DASH, 24)} → {short(two or DASH, 24)}" for path, one, two in changes[:4])
+        text = "; ".join(
+            f"{path.rpartition('.')[2]} {short(one or DASH, 24)} → {short(two or DASH, 24)}"
+            for path, one, two in changes[:4]
+        )
         more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
-        rows.append([f"{use.id}", f"{use.runs:,}", moment(use.first), moment(use.last), Cell((text or "first one") + more, "" if text else "muted")])
+        rows.append(
+            [
+                f"{use.id}",
+                f"{use.runs:,}",
+                moment(use.first),
+                moment(use.last),
+                Cell((text or "first one") + more, "" if text else "muted"),
+            ]
+        )
     st.html(table(columns, rows[::-1]))
 
 
 def _show_differences(filters: Filters, uses: list[EnvironmentUse], own: list[EnvironmentUse]) -> None:
     st.subheader("Two environments side by side")
     if len(uses) < 2:
-        st.markdown("There is one environment so far; a second one (other hardware, another driver or library version) can be compared with it here.")
+        st.markdown(
+            "There is one environment so far; a second one (other hardware, another driver or library version) can be compared with it here."
+        )
         return
     options = {str(use.id): f"{use.id} · {short(hardware(use.details), 40)} · {moment(use.last)}" for use in uses}
     with st.container(horizontal=True, gap="small"):
-        first = filters.choose("first", "First", options, default=str(own[-1].id if len(own) > 1 else next(u.id for u in uses if u.id != own[0].id)), width=420)
+        first = filters.choose(
+            "first",
+            "First",
+            options,
+            default=str(own[-1].id if len(own) > 1 else next(u.id for u in uses if u.id != own[0].id)),
+            width=420,
+        )
         second = filters.choose("second", "Second", options, default=str(own[0].id), width=420)
     by_id = {str(use.id): use for use in uses}
     found = differences(by_id[first].details, by_id[second].details)
@@ -113,4 +160,12 @@ def _show_differences(filters: Filters, uses: list[EnvironmentUse], own: list[En
         return
     st.markdown(f"{count(len(found), 'detail')} {'differs' if len(found) == 1 else 'differ'}:")
     columns = [Column("detail"), Column("first"), Column("second")]
-    st.html(table(columns, [[path, Cell(one or DASH, "" if one else "muted"), Cell(two or DASH, "" if two else "muted")] for path, one, two in found]))
+    st.html(
+        table(
+            columns,
+            [
+                [path, Cell(one or DASH, "" if one else "muted"), Cell(two or DASH, "" if two else "muted")]
+                for path, one, two in found
+            ],
+        )
+    )

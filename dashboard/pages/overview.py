@@ -37,7 +37,11 @@ def show(database: Database) -> None:
     st.title("Overview")
     outcomes = database.read(latest_outcomes)
     if not outcomes:
-        show_empty("Nothing measured yet", "This database is ready and holds no run. A first sweep takes a minute:", [FIRST_SWEEP])
+        show_empty(
+            "Nothing measured yet",
+            "This database is ready and holds no run. A first sweep takes a minute:",
+            [FIRST_SWEEP],
+        )
         return
     seen = database.read(machines)
     _show_totals(database, outcomes)
@@ -70,7 +74,9 @@ def _show_progress(outcome: RunOutcome) -> None:
     done = outcome.ok + outcome.failed
     name = markdown(outcome.entry.label or outcome.entry.id, 60)
     with st.container(border=True):
-        text = f"**{name}** is measuring: {done:,} of {count(outcome.points, 'point')} done. This page follows by itself."
+        text = (
+            f"**{name}** is measuring: {done:,} of {count(outcome.points, 'point')} done. This page follows by itself."
+        )
         st.progress(done / outcome.points if outcome.points else 0.0, text=text)
 
 
@@ -100,7 +106,12 @@ def runs_table(outcomes: list[RunOutcome], seen: list[Machine], now: datetime) -
                 f"{outcome.ok:,}",
                 Cell(f"{outcome.failed:,}", "failed" if outcome.failed else "muted"),
                 Cell(f"{rest:,}", "strong" if rest else "muted"),
-                Cell("compare", "", "with the run before it on the same machine", href("compare", {"mode": "runs", "new": entry.id})),
+                Cell(
+                    "compare",
+                    "",
+                    "with the run before it on the same machine",
+                    href("compare", {"mode": "runs", "new": entry.id}),
+                ),
             ]
         )
     return table(columns, rows)
@@ -117,14 +128,19 @@ def _show_changes(changes: pd.DataFrame, runs: int) -> None:
     if len(broken):
         names = ", ".join(markdown(point_text(row), 90) for row in broken.head(5).itertuples(index=False))
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-        st.warning(f"**{count(len(broken), 'point')} that worked before failed:** {names}{more}.", icon=":material/error:")
+        st.warning(
+            f"**{count(len(broken), 'point')} that worked before failed:** {names}{more}.", icon=":material/error:"
+        )
     told = both[both["word"].isin(["slower", "faster"])].assign(certain=lambda rows: certain_size(rows))
     told = told.sort_values("certain", ascending=False).head(MOST_CHANGES)
     if told.empty:
         st.caption(f"No difference stands out from the spread between launches. {CROSS_SESSION}")
         return
     named = told.assign(name=names_of_pairs(told))
-    draw(ratio_chart(named, current_look(), base="the run before", new="the latest run"), "differences of p50 to the run before, with intervals")
+    draw(
+        ratio_chart(named, current_look(), base="the run before", new="the latest run"),
+        "differences of p50 to the run before, with intervals",
+    )
     st.caption(CROSS_SESSION)
 
 
@@ -146,12 +162,21 @@ def _show_failures(failures: pd.DataFrame) -> None:
     ]
     st.html(table(columns, rows))
     if len(failures) > MOST_FAILURES:
-        st.caption(f"and at least {count(len(failures) - MOST_FAILURES, 'more failed launch', 'more failed launches')} in the latest runs.")
+        st.caption(
+            f"and at least {count(len(failures) - MOST_FAILURES, 'more failed launch', 'more failed launches')} in the latest runs."
+        )
 
 
 def machines_table(seen: list[Machine]) -> str:
     """Hardware as HTML."""
-    columns = [Column("hardware"), Column("fingerprint"), Column("environments", number=True), Column("runs", number=True), Column("last used"), Column("")]
+    columns = [
+        Column("hardware"),
+        Column("fingerprint"),
+        Column("environments", number=True),
+        Column("runs", number=True),
+        Column("last used"),
+        Column(""),
+    ]
     rows: list[list[Cell | str]] = [
         [
             Cell(short(hardware(machine.details), 60), "strong"),

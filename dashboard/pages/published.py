@@ -19,7 +19,15 @@ from benchrun.dashboard.components.text import markdown
 from benchrun.dashboard.formats import DASH, count, distinct_short, figure, hardware, named, ratio, short, token
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.markup import Cell, Column, pairs, table
-from benchrun.results.published import ComparisonRow, MeasuredPoint, PublishedRow, PublishedTable, compare, load, published_tables
+from benchrun.results.published import (
+    ComparisonRow,
+    MeasuredPoint,
+    PublishedRow,
+    PublishedTable,
+    compare,
+    load,
+    published_tables,
+)
 from benchrun.results.published.tables import condition_names
 from benchrun.results.views.catalogue import Group, GroupEntry, groups, machines
 from benchrun.results.views.latest import latest_results
@@ -46,7 +54,11 @@ def show(database: Database) -> None:
     tables = published_tables()
     seen = database.read(machines)
     models = {row.model for each in tables for row in each.rows}
-    entries = [entry for entry in database.read(groups) if entry.group.model in models and not entry.group.protocol.startswith("import")]
+    entries = [
+        entry
+        for entry in database.read(groups)
+        if entry.group.model in models and not entry.group.protocol.startswith("import")
+    ]
     with st.container(horizontal=True, gap="small"):
         ours = _choose_ours(filters, entries, database)
         measured: list[MeasuredPoint] = []
@@ -55,7 +67,9 @@ def show(database: Database) -> None:
             measured = database.read(our_points, ours, hardware(details, ours.device))
         matches = {each.name: compare(measured, each) for each in tables}
         usual = max(tables, key=lambda each: _likeness(matches[each.name])).name
-        name = filters.choose("table", "Published table", {each.name: short(each.title, 80) for each in tables}, default=usual, width=560)
+        name = filters.choose(
+            "table", "Published table", {each.name: short(each.title, 80) for each in tables}, default=usual, width=560
+        )
     chosen = load(name)
     rows = _narrow(filters, chosen, matches[name][0].published if matches[name] else None)
     show_unknown(filters.unknown)
@@ -81,12 +95,16 @@ def _choose_ours(filters: Filters, entries: list[GroupEntry], database: Database
     seen = database.read(machines)
     names = machine_names(seen)
     texts = {
-        token("|".join(named(part) for part in _identity(entry.group))): f"{hardware_label(entry.group, seen, names)} · {named(entry.group.model)} · {named(entry.group.head)}"
+        token(
+            "|".join(named(part) for part in _identity(entry.group))
+        ): f"{hardware_label(entry.group, seen, names)} · {named(entry.group.model)} · {named(entry.group.head)}"
         for entry in entries
     }
     labels = distinct_short(texts.values(), 72)
     by_token = {token("|".join(named(part) for part in _identity(entry.group))): entry.group for entry in entries}
-    return by_token[filters.choose("ours", "Our measurements", {key: labels[text] for key, text in texts.items()}, width=420)]
+    return by_token[
+        filters.choose("ours", "Our measurements", {key: labels[text] for key, text in texts.items()}, width=420)
+    ]
 
 
 def _identity(group: Group) -> tuple[Any, ...]:
@@ -103,7 +121,9 @@ def _narrow(filters: Filters, chosen: PublishedTable, usual: PublishedRow | None
             ("pseq", "Sequence length", lambda row: named(row.seq)),
         ):
             options = {token(value): str(value) for value in dict.fromkeys(of(row) for row in rows)}
-            value = filters.choose(name, label, options, default=token(of(usual)) if usual is not None else None, show=len(options) > 1)
+            value = filters.choose(
+                name, label, options, default=token(of(usual)) if usual is not None else None, show=len(options) > 1
+            )
             rows = [row for row in rows if token(of(row)) == value]
     return rows
 
@@ -116,7 +136,15 @@ def _show_chart(chosen: PublishedTable, rows: list[PublishedRow], beside: list[C
     ]  # fmt: skip
     for each in {(row.measured.engine, row.measured.batch): row.measured for row in beside}.values():
         if each.avg_ms is not None:
-            found.append({"series": f"{each.engine}, {each.hardware} (ours)", "ours": True, "batch": each.batch, "ms": each.avg_ms, "note": f"ours, {each.head}, {each.dtype}"})
+            found.append(
+                {
+                    "series": f"{each.engine}, {each.hardware} (ours)",
+                    "ours": True,
+                    "batch": each.batch,
+                    "ms": each.avg_ms,
+                    "note": f"ours, {each.head}, {each.dtype}",
+                }
+            )
     if not found:
         st.caption("This part of the table prints no latency; its figures are below.")
         return
@@ -130,9 +158,16 @@ def _show_how(ours: Group | None, rows: list[PublishedRow]) -> None:
     seq = next((row.seq for row in rows if row.seq), 128)
     head = next((row.head for row in rows if row.head), "encoder")
     model, dtype = (rows[0].model, rows[0].dtype) if rows else ("bert-base", "fp16")
-    text = "No measurement of ours has this model, dtype, sequence length and batch." if ours is not None else "Nothing of ours has this model yet."
+    text = (
+        "No measurement of ours has this model, dtype, sequence length and batch."
+        if ours is not None
+        else "Nothing of ours has this model yet."
+    )
     st.markdown(f"{text} To lay yours beside it:")
-    st.code(f"benchrun --backend torch --model {model} --head {head} --dtype {dtype} --batch {batches} --seq {seq}", language="bash")
+    st.code(
+        f"benchrun --backend torch --model {model} --head {head} --dtype {dtype} --batch {batches} --seq {seq}",
+        language="bash",
+    )
 
 
 def _show_rows(rows: list[PublishedRow], beside: list[ComparisonRow]) -> None:
@@ -159,7 +194,27 @@ def _show_rows(rows: list[PublishedRow], beside: list[ComparisonRow]) -> None:
         for each in by_order.get(row.order) or [None]:
             lines.append([*start, *figures, *_our_cells(each)])
     st.html(table(columns, lines))
-    frame = pd.DataFrame([{name: getattr(row, name) for name in ("hardware", "engine", "dtype", "head", "batch", "seq", "status", "avg_ms", "p95_ms", "p99_ms", "throughput_seq_s")} for row in rows])
+    frame = pd.DataFrame(
+        [
+            {
+                name: getattr(row, name)
+                for name in (
+                    "hardware",
+                    "engine",
+                    "dtype",
+                    "head",
+                    "batch",
+                    "seq",
+                    "status",
+                    "avg_ms",
+                    "p95_ms",
+                    "p99_ms",
+                    "throughput_seq_s",
+                )
+            }
+            for row in rows
+        ]
+    )
     offer_csv(frame, "published")
 
 
@@ -167,7 +222,12 @@ def _our_cells(each: ComparisonRow | None) -> list[Cell | str]:
     if each is None:
         return ["", "", "", ""]
     best = each.avg_ratio
-    return [each.measured.engine, figure(each.measured.avg_ms), figure(each.measured.throughput_seq_s), Cell(ratio(best), "strong")]
+    return [
+        each.measured.engine,
+        figure(each.measured.avg_ms),
+        figure(each.measured.throughput_seq_s),
+        Cell(ratio(best), "strong"),
+    ]
 
 
 def _show_differences(beside: list[ComparisonRow]) -> None:
@@ -178,9 +238,14 @@ def _show_differences(beside: list[ComparisonRow]) -> None:
     for title, field in (("Known to differ", "differs"), ("Stated by one side only", "unknown")):
         counts = Counter(text for row in beside for text in getattr(row, field))
         if counts:
-            lines = "\n".join(f"- {markdown(text)}" + (f" ({number} of {len(beside)} pairs)" if number < len(beside) else "") for text, number in counts.most_common())
+            lines = "\n".join(
+                f"- {markdown(text)}" + (f" ({number} of {len(beside)} pairs)" if number < len(beside) else "")
+                for text, number in counts.most_common()
+            )
             st.markdown(f"**{title}**\n\n{lines}")
-    st.caption("Only what both sides recorded can be compared: a condition that is not listed need not have been the same.")
+    st.caption(
+        "Only what both sides recorded can be compared: a condition that is not listed need not have been the same."
+    )
 
 
 def _show_source(chosen: PublishedTable) -> None:

@@ -49,7 +49,11 @@ def show(database: Database) -> None:
     st.title("Trends")
     entries = database.read(groups)
     if not entries:
-        show_empty("No history yet", "Measure the same points again, after a change or every night, and their course shows here. A first sweep takes a minute:", [FIRST_SWEEP])
+        show_empty(
+            "No history yet",
+            "Measure the same points again, after a change or every night, and their course shows here. A first sweep takes a minute:",
+            [FIRST_SWEEP],
+        )
         return
     filters = Filters("trends")
     with st.container(horizontal=True, gap="small"):
@@ -57,7 +61,9 @@ def show(database: Database) -> None:
         points = database.read(latest_points, group, "host")
         chosen = _choose_points(filters, points)
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        shown = FIGURES[filters.choose("figure", "Figure", {name: FIGURES[name].axis for name in COMPARED}, default="p50")]
+        shown = FIGURES[
+            filters.choose("figure", "Figure", {name: FIGURES[name].axis for name in COMPARED}, default="p50")
+        ]
         by = filters.choose("by", "Along", {"order": "runs in order", "time": "time"}, default="order")
         logarithmic = filters.switch("log", "Logarithmic", default=False)
     show_unknown(filters.unknown)
@@ -70,14 +76,29 @@ def show(database: Database) -> None:
     course = course.assign(series=course["point_key"].map(names))
     _show_course(database, course, shown, by == "time", logarithmic)
     left_out = explain_neighbours(group, entries) + explain_missing(course, [shown.column])
-    show_left_out([LeftOut(text.replace("point", "run of a point", 1) if "without figures" in text else text) for text in left_out])
+    show_left_out(
+        [
+            LeftOut(text.replace("point", "run of a point", 1) if "without figures" in text else text)
+            for text in left_out
+        ]
+    )
     filters.commit()
 
 
 def _choose_points(filters: Filters, points: pd.DataFrame) -> pd.DataFrame:
     names = sorted(set(points["series"]))
-    wanted = filters.choose_many("engine", "Engines", {token(name): name for name in names}, most=MOST_SERIES, placeholder=f"all, up to {MOST_SERIES}")
-    left = points[[token(name) in wanted for name in points["series"]]] if wanted else points[points["series"].isin(names[:MOST_SERIES])]
+    wanted = filters.choose_many(
+        "engine",
+        "Engines",
+        {token(name): name for name in names},
+        most=MOST_SERIES,
+        placeholder=f"all, up to {MOST_SERIES}",
+    )
+    left = (
+        points[[token(name) in wanted for name in points["series"]]]
+        if wanted
+        else points[points["series"].isin(names[:MOST_SERIES])]
+    )
     for name, label in (("batch", "Batch"), ("seq", "Sequence length")):
         counts = left[name].value_counts()
         values = {f"{value:g}": f"{value:,.0f}" for value in sorted(set(left[name].dropna()))}
@@ -95,7 +116,13 @@ def _show_course(database: Database, course: pd.DataFrame, shown: Figure, by_tim
     marks = marks_of(database, drawn, shown)
     chart = trend_chart(drawn, marks, shown, current_look(), by_time=by_time, logarithmic=logarithmic)
     event: Any = st.altair_chart(
-        chart, width="stretch", theme=None, key="trends.chart", on_select="rerun", selection_mode="picked", alt=f"{shown.axis} over runs"
+        chart,
+        width="stretch",
+        theme=None,
+        key="trends.chart",
+        on_select="rerun",
+        selection_mode="picked",
+        alt=f"{shown.axis} over runs",
     )
     _show_picked(course, shown, _picked(event))
     for row in marks.itertuples(index=False):
@@ -124,7 +151,10 @@ def marks_of(database: Database, drawn: pd.DataFrame, shown: Figure) -> pd.DataF
     for row in runs.itertuples(index=False):
         if previous is not None and row.environment_id != previous.environment_id:
             found = differences(details.get(int(previous.environment_id), {}), details.get(int(row.environment_id), {}))
-            words = [f"{path.rpartition('.')[2]} {short(one or DASH, 16)} → {short(two or DASH, 16)}" for path, one, two in found]
+            words = [
+                f"{path.rpartition('.')[2]} {short(one or DASH, 16)} → {short(two or DASH, 16)}"
+                for path, one, two in found
+            ]
             text = words[0] + (f" and {len(words) - 1} more" if len(words) > 1 else "") if words else "environment"
             rows.append({"run_id": row.run_id, "run": _run_text(row), "kind": "environment", "text": text})
         previous = row
@@ -133,7 +163,14 @@ def marks_of(database: Database, drawn: pd.DataFrame, shown: Figure) -> pd.DataF
         for step in find_steps(part[shown.column].tolist()):
             at = part.iloc[step.place]
             prefix = f"{series} " if several else ""
-            rows.append({"run_id": at["run_id"], "run": _run_text(at), "kind": "step", "text": f"{prefix}level {percent(step.ratio)}"})
+            rows.append(
+                {
+                    "run_id": at["run_id"],
+                    "run": _run_text(at),
+                    "kind": "step",
+                    "text": f"{prefix}level {percent(step.ratio)}",
+                }
+            )
     return pd.DataFrame(rows, columns=["run_id", "run", "kind", "text"])
 
 
@@ -154,7 +191,9 @@ def _show_picked(course: pd.DataFrame, shown: Figure, run_id: str | None) -> Non
     with st.container(border=True):
         st.markdown(f"**{markdown(_run_text(first), 90)}**, commit {markdown(short(first['commit'], 20))}")
         for row in rows.itertuples(index=False):
-            st.markdown(f"- {markdown(row.series, 80)}: {shown.title} {figure(getattr(row, shown.column))} {shown.unit}, {count(row.n, 'sample')} in {count(row.launches, 'launch', 'launches')}")
+            st.markdown(
+                f"- {markdown(row.series, 80)}: {shown.title} {figure(getattr(row, shown.column))} {shown.unit}, {count(row.n, 'sample')} in {count(row.launches, 'launch', 'launches')}"
+            )
         shape = {name: f"{first[name]:g}" for name in ("batch", "seq") if known(first[name])}
         with st.container(horizontal=True):
             link("distribution", "Its samples", {"run": run_id, **shape})

@@ -81,7 +81,9 @@ def groups(connection: Connection) -> list[GroupEntry]:
     each = select(prints.c.fingerprint, *columns, last.label("last")).select_from(prints.join(Point, Point.key != ""))
     inner = each.subquery("measured")
     query = (
-        select(*(inner.c[name] for name in ("fingerprint", *names)), func.count(), func.max(inner.c.last).label("newest"))
+        select(
+            *(inner.c[name] for name in ("fingerprint", *names)), func.count(), func.max(inner.c.last).label("newest")
+        )
         .where(inner.c.last.is_not(None))
         .group_by(*(inner.c[name] for name in ("fingerprint", *names)))
     )

@@ -17,7 +17,19 @@ from benchrun.results.views.frames import to_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-EVIDENCE_COLUMNS = ("backend", "variant", "device", "dtype", "launches", "ok", "right", "unchecked", "invalid", "other", "worst")
+EVIDENCE_COLUMNS = (
+    "backend",
+    "variant",
+    "device",
+    "dtype",
+    "launches",
+    "ok",
+    "right",
+    "unchecked",
+    "invalid",
+    "other",
+    "worst",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +116,6 @@ def flatten(details: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str | None, str | None]]:
     """(path, first's, second's) of all details in which two environments differ; None where one lacks it."""
     one, two = flatten(first), flatten(second)
-    return [(path, one.get(path), two.get(path)) for path in dict.fromkeys([*one, *two]) if one.get(path) != two.get(path)]
+    return [
+        (path, one.get(path), two.get(path)) for path in dict.fromkeys([*one, *two]) if one.get(path) != two.get(path)
+    ]

@@ -92,8 +92,13 @@ def record_frame(record: RunRecord) -> pd.DataFrame:
 
     run = record.run
     of_run = {
-        **{"run_id": run.id, "run_label": run.label, "run_started": run.started, "run_state": run.state},
-        **{"commit": run.commit, "fingerprint": run.environment.fingerprint, "environment_id": None},
+        "run_id": run.id,
+        "run_label": run.label,
+        "run_started": run.started,
+        "run_state": run.state,
+        "commit": run.commit,
+        "fingerprint": run.environment.fingerprint,
+        "environment_id": None,
     }
     rows: list[dict[str, Any]] = []
     for planned in record.points:

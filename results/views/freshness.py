@@ -25,7 +25,9 @@ def freshness(connection: Connection) -> Freshness:
     """The token of this moment; a few index look-ups."""
     newest = connection.execute(select(func.max(Measurement.id))).scalar()
     running = func.sum(case((Run.state == "running", 1), else_=0))
-    row = connection.execute(select(func.count(), func.max(Run.started), func.max(Run.finished), running).select_from(Run)).one()
+    row = connection.execute(
+        select(func.count(), func.max(Run.started), func.max(Run.finished), running).select_from(Run)
+    ).one()
     active = select(Run.id).where(Run.state == "running")
     planned = connection.execute(select(func.sum(RunPoint.replicates)).where(RunPoint.run_id.in_(active))).scalar()
     return Freshness(

@@ -41,7 +41,10 @@ def latest_results(connection: Connection, group: Group) -> pd.DataFrame:
     query = (
         select(*chosen.c, *run_select(), *measurement_select())
         .select_from(chosen)
-        .join(Measurement, and_(Measurement.run_id == chosen.c.last_run, Measurement.point_key == chosen.c.point_key, CURRENT))
+        .join(
+            Measurement,
+            and_(Measurement.run_id == chosen.c.last_run, Measurement.point_key == chosen.c.point_key, CURRENT),
+        )
         .join(Run, Run.id == chosen.c.last_run)
         .join(Environment, Environment.id == Run.environment_id)
         .order_by(chosen.c.point_key, Measurement.replicate)

@@ -20,7 +20,9 @@ def facts_of(connection: Connection, run_ids: list[str], keys: list[str]) -> dic
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for start in range(0, len(keys), 400):
         query = select(Measurement.run_id, Measurement.point_key, Measurement.facts).where(
-            Measurement.run_id.in_(run_ids), Measurement.point_key.in_(keys[start : start + 400]), ~Measurement.superseded
+            Measurement.run_id.in_(run_ids),
+            Measurement.point_key.in_(keys[start : start + 400]),
+            ~Measurement.superseded,
         )
         for run_id, key, facts in connection.execute(query):
             if isinstance(facts, dict) and facts:
@@ -47,7 +49,9 @@ def conditions(protocol: str, workload: str | None, facts: Mapping[str, Any]) ->
     )
 
 
-def measured_points(points: pd.DataFrame, hardware: str, facts: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[MeasuredPoint]:
+def measured_points(
+    points: pd.DataFrame, hardware: str, facts: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> list[MeasuredPoint]:
     """One for each `ok` point (`summaries.summarise`) whose shape is known."""
     found = []
     for row in points.itertuples(index=False):

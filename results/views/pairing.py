@@ -15,7 +15,19 @@ if TYPE_CHECKING:
 SAME_POINT = ("point_key",)
 SAME_SHAPE = ("batch", "seq")
 _SIDE = (
-    *("status", "error", "launches", "n", "p50_ms", "p50_low_ms", "p50_high_ms", "p95_ms", "p99_ms", "mean_ms", "throughput_seq_s"),
+    *(
+        "status",
+        "error",
+        "launches",
+        "n",
+        "p50_ms",
+        "p50_low_ms",
+        "p50_high_ms",
+        "p95_ms",
+        "p99_ms",
+        "mean_ms",
+        "throughput_seq_s",
+    ),
     *(f"{kind}_{name}" for name in COMPARED for kind in ("log", "var")),
     *("run_id", "flags", "threads"),
 )
@@ -33,7 +45,12 @@ class Pairs:
 
 
 def pair(
-    base: pd.DataFrame, new: pd.DataFrame, on: Sequence[str] = SAME_POINT, *, figure: str = "p50_ms", more_is_better: bool = False
+    base: pd.DataFrame,
+    new: pd.DataFrame,
+    on: Sequence[str] = SAME_POINT,
+    *,
+    figure: str = "p50_ms",
+    more_is_better: bool = False,
 ) -> Pairs:
     """Join two frames of points (`summaries.summarise`) on what must be equal; columns of the sides end in `_base` and `_new`.
 

@@ -100,7 +100,11 @@ def latest_outcomes(connection: Connection, limit: int = 12) -> list[RunOutcome]
         RunOutcome(
             entry,
             finished.get(entry.id),
-            *((counts[entry.id].points, counts[entry.id].ok, counts[entry.id].failed) if entry.id in counts else (0, 0, 0)),
+            *(
+                (counts[entry.id].points, counts[entry.id].ok, counts[entry.id].failed)
+                if entry.id in counts
+                else (0, 0, 0)
+            ),
             engines=tuple(sorted(engines[entry.id])),
             models=tuple(sorted(models[entry.id])),
         )
@@ -111,7 +115,9 @@ def latest_outcomes(connection: Connection, limit: int = 12) -> list[RunOutcome]
 def run_before(connection: Connection, run_id: str) -> str | None:
     """The id of the latest earlier run on the same machine that planned a point of this one."""
     machine = (
-        select(Run.started, Environment.fingerprint).join(Environment, Environment.id == Run.environment_id).where(Run.id == run_id)
+        select(Run.started, Environment.fingerprint)
+        .join(Environment, Environment.id == Run.environment_id)
+        .where(Run.id == run_id)
     )
     found = connection.execute(machine).first()
     if found is None:
@@ -139,5 +145,12 @@ def planned_count(connection: Connection, run_id: str) -> int:
 
 def _entries() -> Select[Any]:
     return select(
-        Run.id, Run.label, Run.started, Run.state, Run.origin, Run.git_commit, Environment.fingerprint, Run.environment_id
+        Run.id,
+        Run.label,
+        Run.started,
+        Run.state,
+        Run.origin,
+        Run.git_commit,
+        Environment.fingerprint,
+        Run.environment_id,
     ).join(Environment, Environment.id == Run.environment_id)

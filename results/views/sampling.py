@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def samples_ms(connection: Connection, measurement_ids: Sequence[int], clock: str) -> dict[int, npt.NDArray[np.float64] | None]:
+def samples_ms(
+    connection: Connection, measurement_ids: Sequence[int], clock: str
+) -> dict[int, npt.NDArray[np.float64] | None]:
     """Samples [n] in milliseconds, in order, of each measurement that kept any; None where they are damaged."""
     query = select(SampleSet).where(SampleSet.measurement_id.in_(measurement_ids), SampleSet.clock == clock)
     found: dict[int, npt.NDArray[np.float64] | None] = {}

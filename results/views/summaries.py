@@ -85,7 +85,16 @@ def summarise(launches: pd.DataFrame, clock: str = "host") -> pd.DataFrame:
     table = _add_reasons(table, work)
     table = _add_interval(table)
     failed = ~table["status"].isin(["ok", "invalid"])
-    blank = [*_MEANS, *_UPPERS, "p50_low_ms", "p50_high_ms", "throughput_seq_s", "throughput_low", "throughput_high", "tokens_s"]
+    blank = [
+        *_MEANS,
+        *_UPPERS,
+        "p50_low_ms",
+        "p50_high_ms",
+        "throughput_seq_s",
+        "throughput_low",
+        "throughput_high",
+        "tokens_s",
+    ]
     table.loc[failed, [*blank, *(f"{kind}_{name}" for name in COMPARED for kind in ("log", "var"))]] = np.nan
     return table[list(SUMMARY_COLUMNS)]
 
@@ -103,7 +112,10 @@ def _add_reasons(table: pd.DataFrame, work: pd.DataFrame) -> pd.DataFrame:
     failed = work[work["status"].notna() & ~work["status"].isin(["ok", UNMEASURED])]
     error = failed["error"].where(failed["error"].notna(), failed["parity_reason"])
     reasons = (
-        failed.assign(error=error).groupby(["run_id", "point_key"], sort=False)[["phase", "error"]].agg(_first).reset_index()
+        failed.assign(error=error)
+        .groupby(["run_id", "point_key"], sort=False)[["phase", "error"]]
+        .agg(_first)
+        .reset_index()
     )
     return table.merge(reasons, on=["run_id", "point_key"], how="left")
 
@@ -118,7 +130,9 @@ def _add_interval(table: pd.DataFrame) -> pd.DataFrame:
     high = np.where(one, table["inner_high"].to_numpy(dtype=float), high)
     many = count >= 3
     if many.any():
-        half = t_quantile(np.where(many, count - 1, 2)) * np.sqrt(table["var_p50_ms"].to_numpy(dtype=float) / np.maximum(count, 1))
+        half = t_quantile(np.where(many, count - 1, 2)) * np.sqrt(
+            table["var_p50_ms"].to_numpy(dtype=float) / np.maximum(count, 1)
+        )
         centre = table["log_p50_ms"].to_numpy(dtype=float)
         low, high = np.where(many, np.exp(centre - half), low), np.where(many, np.exp(centre + half), high)
     kind = np.where(many, "launches", np.where(count == 2, "range", np.where(one, "samples", "")))

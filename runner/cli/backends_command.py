@@ -1,4 +1,4 @@
-"""`benchrun backends`: the doctor for engines. Answers from package metadata and the vendors' drivers; imports no engine unless asked to."""
+"""`benchrun backends`: the doctor for engines, from package metadata and drivers; imports no engine unless asked to."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rich.text import Text
 
 from benchrun.backends.contract import Description, Variant
 from benchrun.backends.registry import UnknownBackend, backend_entries, load_backend
-from benchrun.runner.devices import list_devices
 from benchrun.runner.cli.tables import WIDE
+from benchrun.runner.devices import list_devices
 from benchrun.runner.environment import installed_version
 
 CHECK_S = 60

@@ -21,7 +21,13 @@ def list_entries(*, as_json: bool) -> int:
     total = sum(entry.n_bytes for entry in entries)
     if as_json:
         found = [
-            {"key": e.key, "kind": e.kind, "bytes": e.n_bytes, "used": _time(e.used), "ingredients": dict(e.ingredients)}
+            {
+                "key": e.key,
+                "kind": e.kind,
+                "bytes": e.n_bytes,
+                "used": _time(e.used),
+                "ingredients": dict(e.ingredients),
+            }
             for e in entries
         ]
         print(json.dumps({"schema": 1, "bytes": total, "entries": found}, indent=1))

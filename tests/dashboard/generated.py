@@ -46,7 +46,9 @@ def generate(path: Path, measurements: int, sampled: int = 0) -> None:
     runs = max(1, round(measurements / (SHAPES * LAUNCHES)))
     connection = sqlite3.connect(path)
     connection.create_function("noise", 2, _noise, deterministic=True)
-    indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'measurements' AND sql IS NOT NULL").fetchall()
+    indexes = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'measurements' AND sql IS NOT NULL"
+    ).fetchall()
     connection.execute("PRAGMA synchronous = OFF")
     with connection:
         for name, _ in indexes:
@@ -71,7 +73,11 @@ def _add_environments(connection: sqlite3.Connection) -> None:
     for number, version in itertools.product(range(len(MACHINES)), range(3)):
         cpu, gpu = MACHINES[number]
         details = {
-            "hardware": {"cpu": cpu, "machine": "x86_64", "gpu": {"kind": "cuda", "name": gpu, "driver_major": "570"} if gpu else None},
+            "hardware": {
+                "cpu": cpu,
+                "machine": "x86_64",
+                "gpu": {"kind": "cuda", "name": gpu, "driver_major": "570"} if gpu else None,
+            },
             "cores": {"visible": 64, "usable": 64},
             "libraries": {"torch": f"2.{10 + version}.0", "onnxruntime": f"1.{20 + version}.0"},
         }
@@ -93,7 +99,24 @@ def _points() -> list[tuple[object, ...]]:
     for device, model, head in itertools.product(("cpu", "cuda:0"), MODELS, HEADS):
         for place, (engine, dtype, seq, batch) in enumerate(itertools.product(ENGINES, DTYPES, SEQS, BATCHES)):
             key = hashlib.sha256(f"{device}{model}{head}{engine}{dtype}{seq}{batch}".encode()).hexdigest()[:16]
-            found.append((key, model, "random:0", head, *engine, device, dtype, batch, seq, "padded", PROTOCOL, "{}", "{}", place))
+            found.append(
+                (
+                    key,
+                    model,
+                    "random:0",
+                    head,
+                    *engine,
+                    device,
+                    dtype,
+                    batch,
+                    seq,
+                    "padded",
+                    PROTOCOL,
+                    "{}",
+                    "{}",
+                    place,
+                )
+            )
     return found
 
 
@@ -101,12 +124,16 @@ def _add_points(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TEMP TABLE block (key TEXT, device TEXT, model TEXT, head TEXT, place INTEGER)")
     points = _points()
     connection.executemany(f"INSERT INTO points VALUES ({', '.join('?' * 14)})", [point[:14] for point in points])
-    connection.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?)", [(p[0], p[6], p[1], p[3], p[14]) for p in points])
+    connection.executemany(
+        "INSERT INTO block VALUES (?, ?, ?, ?, ?)", [(p[0], p[6], p[1], p[3], p[14]) for p in points]
+    )
     connection.execute("CREATE INDEX temp.block_index ON block (device, model, head)")
 
 
 def _add_runs(connection: sqlite3.Connection, runs: int) -> None:
-    connection.execute("CREATE TEMP TABLE sweep (run_id TEXT, number INTEGER, device TEXT, model TEXT, head TEXT, fingerprint TEXT, started REAL)")
+    connection.execute(
+        "CREATE TEMP TABLE sweep (run_id TEXT, number INTEGER, device TEXT, model TEXT, head TEXT, fingerprint TEXT, started REAL)"
+    )
     rows, sweeps = [], []
     for number in range(runs):
         machine, model, head = number % 6, MODELS[number // 6 % 6], HEADS[number // 36 % 2]
@@ -115,7 +142,20 @@ def _add_runs(connection: sqlite3.Connection, runs: int) -> None:
         run_id = f"{started:%Y%m%d-%H%M%S}-{number:04d}"
         commit = hashlib.sha1(str(number // 6).encode()).hexdigest()
         ended = started + timedelta(minutes=40)
-        rows.append((run_id, f"nightly {model}", _time(started), _time(ended), "finished", environment, "{}", "benchrun", "0.1.0", commit))
+        rows.append(
+            (
+                run_id,
+                f"nightly {model}",
+                _time(started),
+                _time(ended),
+                "finished",
+                environment,
+                "{}",
+                "benchrun",
+                "0.1.0",
+                commit,
+            )
+        )
         sweeps.append((run_id, number, _device(machine), model, head, _fingerprint(machine), started.timestamp()))
     names = "id, label, started, finished, state, environment_id, request, origin, version, git_commit"
     connection.executemany(f"INSERT INTO runs ({names}) VALUES ({', '.join('?' * 10)})", rows)
@@ -179,10 +219,12 @@ def _add_measurements(connection: sqlite3.Connection) -> None:
         "build_s": "1.5",
         "peak_host_bytes": "400000000 + 1000 * batch * seq",
         "flags": "CASE WHEN luck > 0.97 THEN '[\"unsteady\"]' ELSE '[]' END",
-        "facts": "'{\"compute_dtypes\":{\"gelu\":\"fp32\",\"layernorm\":\"fp32\",\"matmul\":\"fp32\"},\"attention\":\"sdpa\",\"threads\":64}'",
-        "settings": "'{\"iterations\":200,\"warmup\":10,\"max_time_s\":20.0,\"transfers\":\"exclude\",\"threads\":64}'",
+        "facts": '\'{"compute_dtypes":{"gelu":"fp32","layernorm":"fp32","matmul":"fp32"},"attention":"sdpa","threads":64}\'',
+        "settings": '\'{"iterations":200,"warmup":10,"max_time_s":20.0,"transfers":"exclude","threads":64}\'',
     }
-    connection.execute(f"INSERT INTO measurements ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM outcome ORDER BY id")
+    connection.execute(
+        f"INSERT INTO measurements ({', '.join(columns)}) SELECT {', '.join(columns.values())} FROM outcome ORDER BY id"
+    )
 
 
 def _summary(clock: str, where: str, factor: float) -> dict[str, str]:
@@ -201,5 +243,7 @@ def _add_samples(connection: sqlite3.Connection, count: int) -> None:
     ).fetchall()
     generator = np.random.default_rng(1)
     shapes = [np.exp(generator.normal(0, 0.02, 200)) for _ in range(50)]
-    sets = [(row[0], "host", 200, FORMAT, encode((shapes[row[0] % 50] * row[1] * 1e6).astype(np.int64))) for row in rows]
+    sets = [
+        (row[0], "host", 200, FORMAT, encode((shapes[row[0] % 50] * row[1] * 1e6).astype(np.int64))) for row in rows
+    ]
     connection.executemany("INSERT INTO samples (measurement_id, clock, n, version, data) VALUES (?, ?, ?, ?, ?)", sets)

@@ -17,7 +17,11 @@ class Visitor:
 
     def __init__(self, address: str) -> None:
         self._socket = connect(
-            address.replace("http", "ws", 1) + "/_stcore/stream", origin=address, subprotocols=["streamlit"], max_size=None, open_timeout=30  # type: ignore[arg-type, list-item]
+            address.replace("http", "ws", 1) + "/_stcore/stream",
+            origin=address,
+            subprotocols=["streamlit"],
+            max_size=None,
+            open_timeout=30,  # type: ignore[arg-type, list-item]
         )
         self.errors: list[str] = []
         self.charts = 0
@@ -25,7 +29,9 @@ class Visitor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._socket.close()
 
     def run(self, page: str, query: dict[str, str] | None = None, seconds: float = 60.0) -> float:

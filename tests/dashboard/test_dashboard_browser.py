@@ -24,8 +24,17 @@ from tests.dashboard.serving import CHROMIUM, browser, server
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-MISSING = [name for name, there in (("Debian's chromium", CHROMIUM.exists()), ("playwright", importlib.util.find_spec("playwright") is not None)) if not there]
-pytestmark = pytest.mark.skipif(bool(MISSING) and "BENCHRUN_NEED_CHROMIUM" not in os.environ, reason=f"not installed: {', '.join(MISSING)}")
+MISSING = [
+    name
+    for name, there in (
+        ("Debian's chromium", CHROMIUM.exists()),
+        ("playwright", importlib.util.find_spec("playwright") is not None),
+    )
+    if not there
+]
+pytestmark = pytest.mark.skipif(
+    bool(MISSING) and "BENCHRUN_NEED_CHROMIUM" not in os.environ, reason=f"not installed: {', '.join(MISSING)}"
+)
 IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 # On a deep link Streamlit's own front end first looks for its server below the page's path: three answers "404" that are no defects.
 PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
@@ -87,13 +96,29 @@ def visit(chromium: Browser, addresses: Callable[[str], str]) -> Iterator[Callab
     visits: list[tuple[BrowserContext, Visit]] = []
 
     def start(name: str = "several", **options: Any) -> Visit:
-        context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"} | options))
+        context = chromium.new_context(
+            **({"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"} | options)
+        )
         page = context.new_page()
         found = Visit(page, addresses(name))
-        page.on("console", lambda message: found.problems.append(f"console: {message.text}") if message.type in ("error", "warning") and not PROBE.search(message.location.get("url", "")) else None)
+        page.on(
+            "console",
+            lambda message: (
+                found.problems.append(f"console: {message.text}")
+                if message.type in ("error", "warning") and not PROBE.search(message.location.get("url", ""))
+                else None
+            ),
+        )
         page.on("pageerror", lambda error: found.problems.append(f"script: {error}"))
         page.on("dialog", lambda dialog: found.problems.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: found.problems.append(f"network: {request.url}") if not request.url.startswith((found.address, found.address.replace("http", "ws"), "data:", "blob:")) else None)
+        page.on(
+            "request",
+            lambda request: (
+                found.problems.append(f"network: {request.url}")
+                if not request.url.startswith((found.address, found.address.replace("http", "ws"), "data:", "blob:"))
+                else None
+            ),
+        )
         visits.append((context, found))
         return found
 
@@ -119,7 +144,9 @@ def picture(page: Page, name: str) -> None:
 
 def widths(page: Page) -> tuple[int, int]:
     """What the page needs and what it has."""
-    found: list[int] = page.evaluate("(() => { const m = document.querySelector('[data-testid=stMain]'); return [m.scrollWidth, m.clientWidth]; })()")
+    found: list[int] = page.evaluate(
+        "(() => { const m = document.querySelector('[data-testid=stMain]'); return [m.scrollWidth, m.clientWidth]; })()"
+    )
     return found[0], found[1]
 
 
@@ -154,7 +181,11 @@ def test_filters_deep_links_and_download(visit: Callable[..., Visit], tmp_path: 
         other.page.get_by_role("button", name="Data as CSV").click()
     waiting.value.save_as(tmp_path / "data.csv")
     lines = (tmp_path / "data.csv").read_text(encoding="utf-8").splitlines()
-    assert waiting.value.suggested_filename == "benchrun-explore.csv" and lines[0].startswith("point_key,model,") and len(lines) == 25
+    assert (
+        waiting.value.suggested_filename == "benchrun-explore.csv"
+        and lines[0].startswith("point_key,model,")
+        and len(lines) == 25
+    )
 
 
 def test_a_legend_toggles_and_a_chart_is_saved(visit: Callable[..., Visit]) -> None:
@@ -202,7 +233,10 @@ def test_a_phone(name: str, visit: Callable[..., Visit]) -> None:
     seen.open("" if name == "overview" else name)
     needed, there = widths(seen.page)
     assert needed <= there == 390
-    assert seen.page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor") == "rgb(16, 21, 28)"
+    assert (
+        seen.page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+        == "rgb(16, 21, 28)"
+    )
     picture(seen.page, f"{name}-phone-dark")
 
 
@@ -212,7 +246,11 @@ def test_the_keyboard_reaches_everything(visit: Callable[..., Visit]) -> None:
     reached = set()
     for _ in range(60):
         seen.page.keyboard.press("Tab")
-        reached.add(seen.page.evaluate("(() => { const e = document.activeElement; return (e.getAttribute('aria-label') || e.innerText || e.className).slice(0, 40); })()"))
+        reached.add(
+            seen.page.evaluate(
+                "(() => { const e = document.activeElement; return (e.getAttribute('aria-label') || e.innerText || e.className).slice(0, 40); })()"
+            )
+        )
     text = " | ".join(reached)
     for wanted in ("Overview", "Machine", "Hardware", "Latency", "Frontier", "Data as CSV"):
         assert wanted in text, (wanted, text)
@@ -234,7 +272,12 @@ def test_hostile_names_stay_text(name: str, visit: Callable[..., Visit]) -> None
     seen.open("" if name == "overview" else name)
     page = seen.page
     assert page.evaluate("window.pwned") is None
-    assert page.locator("[data-testid=stMain] img, [data-testid=stMain] script, [data-testid=stMain] a[href^=javascript]").count() == 0
+    assert (
+        page.locator(
+            "[data-testid=stMain] img, [data-testid=stMain] script, [data-testid=stMain] a[href^=javascript]"
+        ).count()
+        == 0
+    )
     assert page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() == 0
     assert "<script>" in page.locator("[data-testid=stMain]").inner_text() or name == "published"
     needed, there = widths(page)

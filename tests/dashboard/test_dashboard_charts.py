@@ -11,7 +11,15 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from benchrun.dashboard.charts.distribution import MOST_DRAWN, ecdf_chart, ecdf_frame, histogram_chart, histogram_frame, sequence_chart, sequence_frame
+from benchrun.dashboard.charts.distribution import (
+    MOST_DRAWN,
+    ecdf_chart,
+    ecdf_frame,
+    histogram_chart,
+    histogram_frame,
+    sequence_chart,
+    sequence_frame,
+)
 from benchrun.dashboard.charts.figures import FIGURES, LATENCIES
 from benchrun.dashboard.charts.frontier import best_under, frontier_chart, frontier_mask
 from benchrun.dashboard.charts.heatmap import heat_map, value_span
@@ -51,8 +59,13 @@ def rendered(chart: Any) -> str:
 
 
 @LOOKS
-@pytest.mark.parametrize(("x", "figure", "band", "logarithmic"), [("batch", "p50", True, True), ("seq", "p99", False, False), ("batch", "throughput", False, True)])
-def test_scaling(several: dict[str, pd.DataFrame], look: Look, x: str, figure: str, band: bool, logarithmic: bool) -> None:
+@pytest.mark.parametrize(
+    ("x", "figure", "band", "logarithmic"),
+    [("batch", "p50", True, True), ("seq", "p99", False, False), ("batch", "throughput", False, True)],
+)
+def test_scaling(
+    several: dict[str, pd.DataFrame], look: Look, x: str, figure: str, band: bool, logarithmic: bool
+) -> None:
     points = drawable(several["4"], [FIGURES[figure].column])
     svg = rendered(scaling_chart(points, x, FIGURES[figure], look, band=band, logarithmic=logarithmic))
     for series in set(points["series"]):
@@ -68,7 +81,13 @@ def test_frontier(several: dict[str, pd.DataFrame], look: Look) -> None:
 
 
 def test_frontier_mask_is_what_nothing_else_beats() -> None:
-    points = pd.DataFrame({"p99_ms": [1.0, 2.0, 3.0, 2.5, 9.0], "throughput_seq_s": [10.0, 30.0, 20.0, 40.0, 1.0], "seq": [32, 32, 32, 32, 64]})
+    points = pd.DataFrame(
+        {
+            "p99_ms": [1.0, 2.0, 3.0, 2.5, 9.0],
+            "throughput_seq_s": [10.0, 30.0, 20.0, 40.0, 1.0],
+            "seq": [32, 32, 32, 32, 64],
+        }
+    )
     assert frontier_mask(points, LATENCIES["p99"]) == [True, True, False, True, True]
     best = best_under(points, LATENCIES["p99"], 2.2)
     assert best[["seq", "throughput_seq_s"]].to_numpy().tolist() == [[32.0, 30.0]]
@@ -81,7 +100,9 @@ def test_heat_map_labels_failures(several: dict[str, pd.DataFrame], look: Look) 
     svg = rendered(heat_map(one, FIGURES["p50"], look, value_span(points, FIGURES["p50"]), title="a series"))
     assert ">oom<" in svg and "a series" in svg
     failed = one.assign(status="timeout", p50_ms=np.nan, launches=0)
-    assert rendered(heat_map(failed, FIGURES["p50"], look, value_span(failed, FIGURES["p50"]))).count(">timeout<") == len(one)
+    assert rendered(heat_map(failed, FIGURES["p50"], look, value_span(failed, FIGURES["p50"]))).count(
+        ">timeout<"
+    ) == len(one)
 
 
 @LOOKS
@@ -107,8 +128,16 @@ def test_ratio_axis_holds_all_ratios_and_few_ticks() -> None:
 def test_distribution(look: Look, logarithmic: bool) -> None:
     samples = np.exp(np.random.default_rng(0).normal(0, 0.1, 300))
     rendered(ecdf_chart(ecdf_frame(samples, "a", "launch 1"), look, logarithmic=logarithmic))
-    rendered(histogram_chart(histogram_frame([("a", samples), ("b", samples * 2)], logarithmic=logarithmic), look, logarithmic=logarithmic))
-    svg = rendered(sequence_chart(sequence_frame(samples, "a", "launch 1", 0), {"launch 1": 0}, look, logarithmic=logarithmic))
+    rendered(
+        histogram_chart(
+            histogram_frame([("a", samples), ("b", samples * 2)], logarithmic=logarithmic),
+            look,
+            logarithmic=logarithmic,
+        )
+    )
+    svg = rendered(
+        sequence_chart(sequence_frame(samples, "a", "launch 1", 0), {"launch 1": 0}, look, logarithmic=logarithmic)
+    )
     assert "launch 1" in svg
 
 
@@ -116,10 +145,19 @@ def test_very_many_samples_keep_their_extremes() -> None:
     samples = np.exp(np.random.default_rng(0).normal(0, 0.1, 200_000))
     samples[[17, 150_000]] = 9.0, 0.01
     ecdf = ecdf_frame(samples, "a", "launch 1")
-    assert len(ecdf) <= MOST_DRAWN + 60 and ecdf["ms"].max() == 9.0 and ecdf["ms"].min() == 0.01 and ecdf["share"].iloc[-1] == 1
+    assert (
+        len(ecdf) <= MOST_DRAWN + 60
+        and ecdf["ms"].max() == 9.0
+        and ecdf["ms"].min() == 0.01
+        and ecdf["share"].iloc[-1] == 1
+    )
     order = sequence_frame(samples, "a", "launch 1", 0)
     drawn = order[order["kind"] == "sample"]
-    assert len(drawn) <= MOST_DRAWN and {9.0, 0.01} <= set(drawn["ms"]) and drawn.loc[drawn["ms"] == 9.0, "number"].tolist() == [18.0]
+    assert (
+        len(drawn) <= MOST_DRAWN
+        and {9.0, 0.01} <= set(drawn["ms"])
+        and drawn.loc[drawn["ms"] == 9.0, "number"].tolist() == [18.0]
+    )
 
 
 def test_equal_samples_still_have_a_histogram() -> None:
@@ -131,7 +169,13 @@ def test_equal_samples_still_have_a_histogram() -> None:
 @pytest.mark.parametrize("by_time", [True, False])
 def test_trend(several: dict[str, pd.DataFrame], look: Look, by_time: bool) -> None:
     course = pd.concat([several[number].iloc[[1]] for number in "123456"], ignore_index=True)
-    marks = pd.DataFrame({"run_id": [course["run_id"][2], course["run_id"][3]], "kind": ["environment", "step"], "text": ["torch 1 → 2", "level +30 %"]})
+    marks = pd.DataFrame(
+        {
+            "run_id": [course["run_id"][2], course["run_id"][3]],
+            "kind": ["environment", "step"],
+            "text": ["torch 1 → 2", "level +30 %"],
+        }
+    )
     svg = rendered(trend_chart(course, marks, FIGURES["p50"], look, by_time=by_time, logarithmic=by_time))
     assert "torch 1 → 2" in svg and "level +30 %" in svg
     assert rendered(trend_chart(course, marks.iloc[:0], FIGURES["p50"], look, by_time=by_time, logarithmic=False))
@@ -140,7 +184,15 @@ def test_trend(several: dict[str, pd.DataFrame], look: Look, by_time: bool) -> N
 
 @LOOKS
 def test_published(look: Look) -> None:
-    rows = pd.DataFrame({"series": ["a", "a", "b"], "ours": [True, True, False], "batch": [1, 2, 1], "ms": [1.0, 2.0, 0.5], "note": ["", "", ""]})
+    rows = pd.DataFrame(
+        {
+            "series": ["a", "a", "b"],
+            "ours": [True, True, False],
+            "batch": [1, 2, 1],
+            "ms": [1.0, 2.0, 0.5],
+            "note": ["", "", ""],
+        }
+    )
     svg = rendered(published_chart(rows, look))
     assert svg.index(">a<") < svg.index(">b<")
     rendered(published_chart(rows[~rows["ours"]], look))
@@ -148,7 +200,9 @@ def test_published(look: Look) -> None:
 
 @LOOKS
 def test_charts_offer_pictures_and_no_way_out(several: dict[str, pd.DataFrame], look: Look) -> None:
-    spec = scaling_chart(drawable(several["4"], ["p50_ms"]), "batch", FIGURES["p50"], look, band=True, logarithmic=True).to_dict()
+    spec = scaling_chart(
+        drawable(several["4"], ["p50_ms"]), "batch", FIGURES["p50"], look, band=True, logarithmic=True
+    ).to_dict()
     actions = spec["usermeta"]["embedOptions"]["actions"]
     assert actions == {"export": {"png": True, "svg": True}, "source": False, "compiled": False, "editor": False}
     text = json.dumps(spec)
@@ -166,7 +220,11 @@ def test_tooltips_say_what_an_interval_is(several: dict[str, pd.DataFrame]) -> N
     assert "95 % between 3 launches" in interval_text(row)
     bare = next(several["4"].assign(p50_low_ms=np.nan).itertuples())
     assert interval_text(bare) == "too few samples for one"
-    assert tail_text(3.0, None) == "3.000 ms, n too small for a bound" and tail_text(3.0, 4.0) == "3.000 ms, at most 4.000 at 99 %" and tail_text(None, 1.0) == "–"
+    assert (
+        tail_text(3.0, None) == "3.000 ms, n too small for a bound"
+        and tail_text(3.0, 4.0) == "3.000 ms, at most 4.000 at 99 %"
+        and tail_text(None, 1.0) == "–"
+    )
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------
@@ -194,7 +252,9 @@ def as_seen(colour: str, kind: str) -> np.ndarray[Any, Any]:
     channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     linear = np.clip(np.array(matrices[kind]) @ linear, 0, 1)
-    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
     scaled = to_xyz @ linear / np.array([0.95047, 1.0, 1.08883])
     f = np.where(scaled > 216 / 24389, np.cbrt(scaled), (24389 / 27 * scaled + 16) / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])

@@ -28,11 +28,16 @@ def options(host: str = "127.0.0.1") -> list[str]:
 def test_the_server_listens_here_and_sends_nothing_home() -> None:
     found = options()
     for wanted in (
-        *("--server.address=127.0.0.1", "--server.port=8600", "--browser.gatherUsageStats=false", "--server.headless=true"),
+        *(
+            "--server.address=127.0.0.1",
+            "--server.port=8600",
+            "--browser.gatherUsageStats=false",
+            "--server.headless=true",
+        ),
         *("--client.showErrorDetails=none", "--runner.magicEnabled=false", "--server.allowedHosts=localhost"),
     ):
         assert wanted in found
-    assert not any("allowedHosts" in each for each in options("0.0.0.0"))  # noqa: S104
+    assert not any("allowedHosts" in each for each in options("0.0.0.0"))
     assert not any("allowedHosts" in each for each in options("example.invalid"))
 
 
@@ -45,12 +50,21 @@ def test_a_used_port_is_one_sentence() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(DashboardError, match=rf"^port {port} of 127.0.0.1 is in use \(another dashboard\?\); give another one with --port$"):
+        with pytest.raises(
+            DashboardError,
+            match=rf"^port {port} of 127.0.0.1 is in use \(another dashboard\?\); give another one with --port$",
+        ):
             launch(None, port, "127.0.0.1", False)
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "words"), [("127.0.0.1", 0, "--port is a number"), ("127.0.0.1", 70000, "--port is a number"), ("no.such.host.invalid", 8600, "no address of this machine"), ("192.0.2.1", 8600, "cannot be used")]
+    ("host", "port", "words"),
+    [
+        ("127.0.0.1", 0, "--port is a number"),
+        ("127.0.0.1", 70000, "--port is a number"),
+        ("no.such.host.invalid", 8600, "no address of this machine"),
+        ("192.0.2.1", 8600, "cannot be used"),
+    ],
 )
 def test_odd_addresses_are_one_sentence(host: str, port: int, words: str) -> None:
     with pytest.raises(DashboardError, match=words):
@@ -64,19 +78,25 @@ def test_odd_databases_are_one_sentence() -> None:
 
 def test_missing_libraries_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starting.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DashboardError, match=r"needs streamlit, altair, pandas: pip install 'benchrun-inference\[dashboard\]'"):
+    with pytest.raises(
+        DashboardError, match=r"needs streamlit, altair, pandas: pip install 'benchrun-inference\[dashboard\]'"
+    ):
         launch(None, free_port(), "127.0.0.1", False)
 
 
 def test_another_host_name_gets_no_page(databases: Databases, tmp_path: Path) -> None:
     with server(databases("one"), tmp_path / "log") as address, pytest.raises(Exception, match="40[0-9]|400"):
-        urllib.request.urlopen(urllib.request.Request(f"{address}/", headers={"Host": "attacker.invalid"}), timeout=10)  # noqa: S310
+        urllib.request.urlopen(urllib.request.Request(f"{address}/", headers={"Host": "attacker.invalid"}), timeout=10)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT])
 def test_ctrl_c_ends_the_server_too(ending: signal.Signals, databases: Databases) -> None:
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-c", STARTED, str(databases("one")), str(port)], start_new_session=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTED, str(databases("one")), str(port)],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with socket.socket() as probe:
@@ -90,7 +110,9 @@ def test_ctrl_c_ends_the_server_too(ending: signal.Signals, databases: Databases
 
 
 def test_a_public_address_is_said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(starting, "command", lambda *_: [sys.executable, "-c", "import os; print(os.environ['BENCHRUN_DB'])"])
-    assert launch("some.db", free_port(), "0.0.0.0", False) == 0  # noqa: S104
+    monkeypatch.setattr(
+        starting, "command", lambda *_: [sys.executable, "-c", "import os; print(os.environ['BENCHRUN_DB'])"]
+    )
+    assert launch("some.db", free_port(), "0.0.0.0", False) == 0
     said = capfd.readouterr()
     assert "everybody who reaches 0.0.0.0" in said.err and said.out == "some.db\n"

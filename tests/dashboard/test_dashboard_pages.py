@@ -44,7 +44,9 @@ def charts(test: AppTest) -> int:
 
 @pytest.mark.parametrize("kind", BUILDS)
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_copes_with_every_database(page: str, kind: str, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_page_copes_with_every_database(
+    page: str, kind: str, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     test = open_page(page, str(databases(kind)), monkeypatch)
     assert not test.exception and not test.error
     assert [each.value for each in test.title] == [PAGES[page][0]]
@@ -59,18 +61,48 @@ def test_names_from_the_database_are_text(page: str, databases: Databases, monke
     for each in test.get("html"):
         body = re.sub(r"<style>.*?</style>", "", each.proto.body, flags=re.DOTALL)
         tags = set(re.findall(r"<\s*/?\s*([a-zA-Z]+)", body))
-        assert tags <= {"div", "table", "caption", "thead", "tbody", "tr", "th", "td", "small", "span", "a", "s", "dl", "dt", "dd"}
+        assert tags <= {
+            "div",
+            "table",
+            "caption",
+            "thead",
+            "tbody",
+            "tr",
+            "th",
+            "td",
+            "small",
+            "span",
+            "a",
+            "s",
+            "dl",
+            "dt",
+            "dd",
+        }
         assert not re.search(r"<[^>]*\son\w+\s*=", body)
         for address in re.findall(r'href="([^"]*)"', body):
-            assert re.fullmatch(r"(explore|compare|distribution|machine)?\?[\w%&=;.+~*-]*", html.unescape(address)), address
+            assert re.fullmatch(r"(explore|compare|distribution|machine)?\?[\w%&=;.+~*-]*", html.unescape(address)), (
+                address
+            )
     for each in (*test.markdown, *test.caption, *test.info, *test.warning):
         # a name that was not escaped would be a link, a picture, or coloured text
         assert not re.search(r"(?<!\\)\]\(|(?<!\\):red(?<!\\)\[|(?<!\\)<(script|img)", str(each.value)), each.value
         assert len(str(each.value)) < 20_000
 
 
-@pytest.mark.parametrize(("page", "words"), [("overview", "Nothing measured yet"), ("explore", "Nothing measured yet"), ("compare", "Nothing to compare yet"), ("distribution", "No samples yet"), ("trends", "No history yet"), ("machine", "No machine yet")])
-def test_an_empty_database_says_what_to_do(page: str, words: str, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("overview", "Nothing measured yet"),
+        ("explore", "Nothing measured yet"),
+        ("compare", "Nothing to compare yet"),
+        ("distribution", "No samples yet"),
+        ("trends", "No history yet"),
+        ("machine", "No machine yet"),
+    ],
+)
+def test_an_empty_database_says_what_to_do(
+    page: str, words: str, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = said(open_page(page, str(databases("empty")), monkeypatch))
     assert words in text and "benchrun --backend torch" in text
 
@@ -82,7 +114,9 @@ def test_no_database_is_a_helpful_page(page: str, tmp_path: Any, monkeypatch: py
     assert "No database yet" in said(test) and "secret-folder" not in said(test)
 
 
-def test_one_run_has_its_points_and_nothing_to_compare_with(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_run_has_its_points_and_nothing_to_compare_with(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     db = str(databases("one"))
     assert "was measured before: nothing to compare yet" in said(open_page("overview", db, monkeypatch))
     assert "One run so far" in said(open_page("compare", db, monkeypatch))
@@ -108,7 +142,16 @@ def test_a_run_in_progress_is_followed(databases: Databases, monkeypatch: pytest
 
 
 def test_explore_says_what_it_leaves_out(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = open_page("explore", str(databases("several")), monkeypatch, model="tiny", head="encoder", workload="padded", hardware=f"{1:016x}/cpu", seq="128")
+    test = open_page(
+        "explore",
+        str(databases("several")),
+        monkeypatch,
+        model="tiny",
+        head="encoder",
+        workload="padded",
+        hardware=f"{1:016x}/cpu",
+        seq="128",
+    )
     text = said(test).replace("\\", "")
     assert "measured under another protocol (transfers=include)" in text
     assert "packed inputs never share an axis" in text
@@ -124,13 +167,22 @@ def test_the_table_strikes_wrong_answers_through(databases: Databases, monkeypat
 
 @pytest.mark.parametrize("view", ["latency", "throughput", "frontier", "heat", "table"])
 def test_every_view_of_explore(view: str, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = open_page("explore", str(databases("several")), monkeypatch, view=view, hardware=f"{2:016x}/cuda:0", clock="device")
+    test = open_page(
+        "explore", str(databases("several")), monkeypatch, view=view, hardware=f"{2:016x}/cuda:0", clock="device"
+    )
     assert not test.exception and test.query_params["view"] == [view]
     assert charts(test) == (0 if view == "table" else 1)
 
 
 def test_frontier_answers_what_fits_under_a_limit(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    query = {"view": "frontier", "limit": "1", "model": "tiny", "head": "encoder", "workload": "padded", "hardware": f"{1:016x}/cpu"}
+    query = {
+        "view": "frontier",
+        "limit": "1",
+        "model": "tiny",
+        "head": "encoder",
+        "workload": "padded",
+        "hardware": f"{1:016x}/cpu",
+    }
     test = open_page("explore", str(databases("several")), monkeypatch, **query)
     assert "Most throughput under **1 ms** p99" in said(test) and "sequences/s" in said(test)
     test.number_input[0].set_value(0.001).run()
@@ -139,7 +191,16 @@ def test_frontier_answers_what_fits_under_a_limit(databases: Databases, monkeypa
 
 @pytest.mark.parametrize("mode", ["runs", "engines", "machines"])
 def test_compare_in_every_mode(mode: str, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = open_page("compare", str(databases("several")), monkeypatch, mode=mode, model="tiny", hardware=f"{1:016x}/cpu", new="20260306-120000-r005", base="20260305-120000-r004")
+    test = open_page(
+        "compare",
+        str(databases("several")),
+        monkeypatch,
+        mode=mode,
+        model="tiny",
+        hardware=f"{1:016x}/cpu",
+        new="20260306-120000-r005",
+        base="20260305-120000-r004",
+    )
     assert not test.exception and charts(test) == 1
     text = said(test)
     assert re.search(r"\d+ points?: ", text)
@@ -148,27 +209,53 @@ def test_compare_in_every_mode(mode: str, databases: Databases, monkeypatch: pyt
 
 
 def test_runs_of_different_protocols_are_not_compared(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = open_page("compare", str(databases("several")), monkeypatch, mode="runs", new="20260310-120000-r009", base="20260308-120000-r007")
+    test = open_page(
+        "compare",
+        str(databases("several")),
+        monkeypatch,
+        mode="runs",
+        new="20260310-120000-r009",
+        base="20260308-120000-r007",
+    )
     assert "No point to compare" in said(test)
 
 
 def test_compare_names_what_differs_in_software(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = open_page("compare", str(databases("several")), monkeypatch, mode="runs", new="20260305-120000-r004", base="20260304-120000-r003")
+    test = open_page(
+        "compare",
+        str(databases("several")),
+        monkeypatch,
+        mode="runs",
+        new="20260305-120000-r004",
+        base="20260304-120000-r003",
+    )
     assert "torch 2.13.0 → 2.14.0" in said(test).replace("\\", "")
 
 
 def test_distribution_lays_launches_side_by_side(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = open_page("distribution", str(databases("several")), monkeypatch, run="20260302-120000-r001", batch="4", seq="32")
+    test = open_page(
+        "distribution", str(databases("several")), monkeypatch, run="20260302-120000-r001", batch="4", seq="32"
+    )
     assert charts(test) == 3 and said(test).count("b4 s32") == 3
 
 
 def test_trends_mark_steps_and_environments(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchrun.dashboard.charts.figures import FIGURES
     from benchrun.dashboard.components.database import database
     from benchrun.dashboard.pages.trends import history, marks_of
-    from benchrun.dashboard.charts.figures import FIGURES
     from tests.dashboard.stores import sweep
 
-    test = open_page("trends", str(databases("several")), monkeypatch, model="tiny", head="encoder", workload="padded", hardware=f"{1:016x}/cpu", batch="4", seq="32")
+    test = open_page(
+        "trends",
+        str(databases("several")),
+        monkeypatch,
+        model="tiny",
+        head="encoder",
+        workload="padded",
+        hardware=f"{1:016x}/cpu",
+        batch="4",
+        seq="32",
+    )
     assert charts(test) == 1 and "Click on a dot" in said(test)
     opened = database()
     course = opened.read(history, f"{1:016x}", (sweep()[1].key,))
@@ -199,7 +286,9 @@ def test_a_link_reproduces_a_view(databases: Databases, monkeypatch: pytest.Monk
     second = open_page("explore", str(databases("several")), monkeypatch, **query)
     assert {name: list(values) for name, values in second.query_params.items()} == query
     assert second.selectbox(key="explore.figure").value == "p95"
-    assert [each.proto for each in second.get("arrow_vega_lite_chart")] == [each.proto for each in first.get("arrow_vega_lite_chart")]
+    assert [each.proto for each in second.get("arrow_vega_lite_chart")] == [
+        each.proto for each in first.get("arrow_vega_lite_chart")
+    ]
 
 
 def test_a_link_to_what_is_not_there_says_so(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,19 @@ def check(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     assert len(text.encode()) < LIMIT and html.escape(POLICY) in text
     for tag, attributes in Tags(text).found:
-        assert tag not in ("script", "img", "iframe", "object", "embed", "link", "base", "form", "foreignobject", "use", "image")
+        assert tag not in (
+            "script",
+            "img",
+            "iframe",
+            "object",
+            "embed",
+            "link",
+            "base",
+            "form",
+            "foreignobject",
+            "use",
+            "image",
+        )
         for name, value in attributes.items():
             assert not name.startswith("on")
             if name in ("href", "src", "xlink:href"):
@@ -73,7 +85,12 @@ def test_what_the_run_measured_is_in_it(databases: Databases, tmp_path: Path) ->
 def test_a_large_run_stays_under_the_limit(tmp_path: Path) -> None:
     from tests.dashboard.stores import cost, point, run, store_run
 
-    points = [point(batch=batch, seq=seq, variant=f"v{v}") for v in range(50) for seq in (32, 64, 128, 256, 384) for batch in range(1, 13)]
+    points = [
+        point(batch=batch, seq=seq, variant=f"v{v}")
+        for v in range(50)
+        for seq in (32, 64, 128, 256, 384)
+        for batch in range(1, 13)
+    ]
     with open_store(tmp_path / "large.db") as store:
         store_run(store, run(1), points, {each.key: [cost(each)] for each in points})
     text = check(write_report(tmp_path / "large.db", "last", tmp_path / "report.html"))

@@ -20,7 +20,16 @@ from benchrun.dashboard.tabular import csv_bytes, public
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (float("nan"), "–"), (0.12345, "0.123"), (12.345, "12.35"), (123.45, "123.5"), (1234.5, "1234"), (123456.7, "123,457")]
+    ("value", "text"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (0.12345, "0.123"),
+        (12.345, "12.35"),
+        (123.45, "123.5"),
+        (1234.5, "1234"),
+        (123456.7, "123,457"),
+    ],
 )
 def test_figure(value: float | None, text: str) -> None:
     assert formats.figure(value) == text
@@ -28,12 +37,28 @@ def test_figure(value: float | None, text: str) -> None:
 
 def test_small_texts() -> None:
     assert (formats.ratio(1.234), formats.ratio(None)) == ("1.23×", "–")
-    assert (formats.percent(1.07), formats.percent(0.5), formats.percent(3.0), formats.percent(None)) == ("+7.0 %", "−50.0 %", "+200 %", "–")
+    assert (formats.percent(1.07), formats.percent(0.5), formats.percent(3.0), formats.percent(None)) == (
+        "+7.0 %",
+        "−50.0 %",
+        "+200 %",
+        "–",
+    )
     assert (formats.count(1, "point"), formats.count(1234, "launch", "launches")) == ("1 point", "1,234 launches")
-    assert (formats.size(None), formats.size(512), formats.size(25 * 2**30), formats.size(2**45)) == ("–", "512 B", "25.0 GiB", "32.0 TiB")
+    assert (formats.size(None), formats.size(512), formats.size(25 * 2**30), formats.size(2**45)) == (
+        "–",
+        "512 B",
+        "25.0 GiB",
+        "32.0 TiB",
+    )
     now = datetime(2026, 1, 2, tzinfo=UTC)
     assert formats.moment(now) == "2026-01-02 00:00 UTC" and formats.moment(None) == "–"
-    assert [formats.ago(now - timedelta(seconds=s), now) for s in (-5, 59, 60, 7200, 90000)] == ["just now", "just now", "1 minute ago", "2 hours ago", "1 day ago"]
+    assert [formats.ago(now - timedelta(seconds=s), now) for s in (-5, 59, 60, 7200, 90000)] == [
+        "just now",
+        "just now",
+        "1 minute ago",
+        "2 hours ago",
+        "1 day ago",
+    ]
     assert formats.engine_text("torch", "eager") == "torch:eager" and formats.engine_text("trtexec", "") == "trtexec"
 
 
@@ -60,7 +85,11 @@ def test_tokens_are_short_and_tell_values_apart(value: str | None) -> None:
 
 def test_hardware_names() -> None:
     details = {"hardware": {"cpu": "EPYC", "gpu": {"name": "H200"}}}
-    assert formats.hardware(details) == "H200" and formats.hardware(details, "cpu") == "EPYC" and formats.hardware(details, "cuda:0") == "H200"
+    assert (
+        formats.hardware(details) == "H200"
+        and formats.hardware(details, "cpu") == "EPYC"
+        and formats.hardware(details, "cuda:0") == "H200"
+    )
     for odd in ({}, {"hardware": "text"}, {"hardware": {"gpu": "text"}}, {"hardware": {"gpu": {}}}):
         assert formats.hardware(odd) == "unknown hardware"
 
@@ -71,7 +100,9 @@ def test_settings_are_read_or_empty() -> None:
 
 
 def test_protocols_are_told_apart_by_what_differs() -> None:
-    assert differing_protocol("v1;transfers=exclude;cache=warm", "v1;transfers=include;cache=warm") == "transfers=include"
+    assert (
+        differing_protocol("v1;transfers=exclude;cache=warm", "v1;transfers=include;cache=warm") == "transfers=include"
+    )
     assert differing_protocol("v1;a=1", "v1;a=1") == "v1;a=1" and differing_protocol("v1;a=1", "v1") == "a=not said"
 
 
@@ -93,8 +124,26 @@ class Parsed(HTMLParser):
 
 @given(st.text(max_size=150), st.text(max_size=900))
 def test_a_cell_is_its_text(text: str, note: str) -> None:
-    parsed = Parsed(table([Column("a", text[:20], group=text[:10])], [[Cell(text, "strike", note, "explore?" + "x=%3C")]], caption=text))
-    assert {tag for tag, _ in parsed.tags} <= {"div", "table", "caption", "thead", "tbody", "tr", "th", "td", "small", "s", "a"}
+    parsed = Parsed(
+        table(
+            [Column("a", text[:20], group=text[:10])],
+            [[Cell(text, "strike", note, "explore?" + "x=%3C")]],
+            caption=text,
+        )
+    )
+    assert {tag for tag, _ in parsed.tags} <= {
+        "div",
+        "table",
+        "caption",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "small",
+        "s",
+        "a",
+    }
     assert formats.short(text, 160) in parsed.text
     for tag, attributes in parsed.tags:
         assert set(attributes) <= {"class", "tabindex", "scope", "colspan", "title", "href", "target"}
@@ -103,7 +152,9 @@ def test_a_cell_is_its_text(text: str, note: str) -> None:
 
 
 def test_groups_of_columns_share_a_heading() -> None:
-    found = table([Column("a"), Column("b", group="g"), Column("c", group="g"), Column("d", group="h")], [["1", "2", "3", "4"]])
+    found = table(
+        [Column("a"), Column("b", group="g"), Column("c", group="g"), Column("d", group="h")], [["1", "2", "3", "4"]]
+    )
     assert 'colspan="2" scope="colgroup" class="group">g<' in found and "<dt>x</dt><dd>y</dd>" in pairs([("x", "y")])
 
 
@@ -132,8 +183,14 @@ def test_series_name_only_what_differs() -> None:
     assert set(add_series(points(batch=[1, 2]))["series"]) == {"torch:eager"}
     assert add_series(points(dtype=["fp32", "bf16"]))["series"].tolist() == ["torch:eager · fp32", "torch:eager · bf16"]
     several = points(options=['{"threads":1,"same":2}', '{"threads":4,"same":2}'], weights=["random:0", "sha256:ab"])
-    assert add_series(several)["series"].tolist() == ["torch:eager · threads=1 · weights random:0", "torch:eager · threads=4 · weights sha256:ab"]
-    assert add_series(several, ignored=("threads",))["series"].tolist() == ["torch:eager · weights random:0", "torch:eager · weights sha256:ab"]
+    assert add_series(several)["series"].tolist() == [
+        "torch:eager · threads=1 · weights random:0",
+        "torch:eager · threads=4 · weights sha256:ab",
+    ]
+    assert add_series(several, ignored=("threads",))["series"].tolist() == [
+        "torch:eager · weights random:0",
+        "torch:eager · weights sha256:ab",
+    ]
     assert add_series(points(batch=[1]).iloc[:0])["series"].tolist() == []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +40,11 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "latest results": lambda connection: latest_results(connection, groups(connection)[0].group),
     "run results": lambda connection: run_results(connection, run_list(connection)[0].id),
     "run before": lambda connection: run_before(connection, run_list(connection)[0].id),
-    "series": lambda connection: series_results(connection, groups(connection)[0].group.fingerprint, latest_results(connection, groups(connection)[0].group)["point_key"].unique()[:3].tolist()),
+    "series": lambda connection: series_results(
+        connection,
+        groups(connection)[0].group.fingerprint,
+        latest_results(connection, groups(connection)[0].group)["point_key"].unique()[:3].tolist(),
+    ),
     "engine evidence": lambda connection: engine_evidence(connection, machines(connection)[0].fingerprint),
     "environments": environment_uses,
 }
@@ -58,7 +61,11 @@ def plans(connection: Connection, question: Callable[[Connection], Any]) -> list
     question(connection)
     event.remove(connection, "before_cursor_execute", note)
     raw: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-    return [str(row[3]) for statement, parameters in statements for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    return [
+        str(row[3])
+        for statement, parameters in statements
+        for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    ]
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -68,7 +75,9 @@ def test_no_statement_reads_all_measurements(name: str, large: Store) -> None:
     assert found
     for step in found:
         about = step.split(" USING ")[0].split()
-        assert not (about[0] == "SCAN" and about[1] in ("measurements", "newest", "earlier", "samples", "run_points")), step
+        assert not (
+            about[0] == "SCAN" and about[1] in ("measurements", "newest", "earlier", "samples", "run_points")
+        ), step
         assert "AUTOMATIC" not in step or "measurements" not in step, step
 
 
@@ -84,4 +93,7 @@ def test_the_latest_run_of_a_point_is_one_seek(large: Store) -> None:
         found = plans(connection, QUESTIONS["latest results"])
         assert any("ix_measurements_series (point_key=? AND fingerprint=?)" in step for step in found)
         assert any("uq_measurements_current (run_id=? AND point_key=?)" in step for step in found)
-        assert any("ix_measurements_series (point_key=? AND fingerprint=? AND started<?)" in step for step in plans(connection, latest_changes))
+        assert any(
+            "ix_measurements_series (point_key=? AND fingerprint=? AND started<?)" in step
+            for step in plans(connection, latest_changes)
+        )

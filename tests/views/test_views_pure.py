@@ -27,9 +27,27 @@ def launches(medians: list[float], status: list[str] | None = None, **more: Any)
     """A frame of launches of one point."""
     rows = []
     for replicate, (median, word) in enumerate(zip(medians, status or ["ok"] * len(medians), strict=True)):
-        row: dict[str, Any] = {"point_key": "a", "run_id": "r", "replicate": replicate, "status": word, "batch": 4, "seq": 32, "model": "tiny", "flags": []}
-        row |= {f"host_{name}": median * share for name, share in (("p50_ms", 1), ("mean_ms", 1.1), ("p90_ms", 1.2), ("p95_ms", 1.3), ("p99_ms", 1.5))}
-        row |= {"host_n": 60, "host_p50_low_ms": median * 0.9, "host_p50_high_ms": median * 1.2, "throughput_seq_s": 1 / median, "settings": {"threads": 2}}
+        row: dict[str, Any] = {
+            "point_key": "a",
+            "run_id": "r",
+            "replicate": replicate,
+            "status": word,
+            "batch": 4,
+            "seq": 32,
+            "model": "tiny",
+            "flags": [],
+        }
+        row |= {
+            f"host_{name}": median * share
+            for name, share in (("p50_ms", 1), ("mean_ms", 1.1), ("p90_ms", 1.2), ("p95_ms", 1.3), ("p99_ms", 1.5))
+        }
+        row |= {
+            "host_n": 60,
+            "host_p50_low_ms": median * 0.9,
+            "host_p50_high_ms": median * 1.2,
+            "throughput_seq_s": 1 / median,
+            "settings": {"threads": 2},
+        }
         rows.append(row | more)
     return launches_frame(rows)
 
@@ -52,7 +70,12 @@ def test_a_figure_is_the_mean_of_its_launches(medians: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("statuses", "status", "figures"),
-    [(["ok", "oom"], "oom", False), (["interrupted", "ok"], "interrupted", False), (["invalid", "ok"], "invalid", True), (["interrupted", "crashed"], "crashed", False)],
+    [
+        (["ok", "oom"], "oom", False),
+        (["interrupted", "ok"], "interrupted", False),
+        (["invalid", "ok"], "invalid", True),
+        (["interrupted", "crashed"], "crashed", False),
+    ],
 )
 def test_a_failed_launch_decides(statuses: list[str], status: str, figures: bool) -> None:
     row = next(summarise(launches([1.0, 2.0], statuses, error="why", phase="measure", parity_ok=False)).itertuples())
@@ -68,7 +91,9 @@ def test_a_planned_point_is_interrupted() -> None:
 
 
 def test_flags_and_bounds_of_launches_are_joined() -> None:
-    two = pd.concat([launches([1.0], flags=["b", "a"], host_p95_upper_ms=2.0), launches([2.0], flags=["c"], host_p95_upper_ms=3.0)])
+    two = pd.concat(
+        [launches([1.0], flags=["b", "a"], host_p95_upper_ms=2.0), launches([2.0], flags=["c"], host_p95_upper_ms=3.0)]
+    )
     row = next(summarise(two).itertuples())
     assert row.flags == ("a", "b", "c") and row.p95_upper_ms == 3.0
     two.iloc[0, two.columns.get_loc("host_p95_upper_ms")] = np.nan
@@ -95,7 +120,9 @@ def test_ratios_are_welchs(base: list[float], new: list[float]) -> None:
     row = add_ratios(sides(base, new)).iloc[0]
     welch = stats.ttest_ind(np.log(new), np.log(base), equal_var=False).confidence_interval(0.95)
     assert row["ratio"] == pytest.approx(math.exp(np.log(new).mean() - np.log(base).mean()))
-    assert (math.log(row["ratio_low"]), math.log(row["ratio_high"])) == pytest.approx((welch.low, welch.high), rel=1e-6, abs=1e-9)
+    assert (math.log(row["ratio_low"]), math.log(row["ratio_high"])) == pytest.approx(
+        (welch.low, welch.high), rel=1e-6, abs=1e-9
+    )
     turned = add_ratios(sides(new, base, "throughput_seq_s"), "throughput_seq_s", more_is_better=True).iloc[0]
     assert turned["ratio_low"] == pytest.approx(row["ratio_low"])
 
@@ -115,7 +142,9 @@ def test_ratios_are_welchs(base: list[float], new: list[float]) -> None:
 def test_words_are_careful(base: list[float], new: list[float], word: str) -> None:
     found = add_ratios(sides(base, new))
     assert found["word"].iloc[0] == word
-    assert (certain_size(found)[0] > 0) == (word in ("slower", "faster") or (word == "same" and found["ratio_low"].iloc[0] > 1))
+    assert (certain_size(found)[0] > 0) == (
+        word in ("slower", "faster") or (word == "same" and found["ratio_low"].iloc[0] > 1)
+    )
 
 
 def test_no_figure_no_word() -> None:
@@ -137,12 +166,18 @@ def test_steps_need_size_length_and_luck() -> None:
     spike = np.exp(noise)
     spike[20] *= 3
     assert find_steps(spike.tolist()) == [] and find_steps([1.0, 1.0, 2.0, 2.0]) == [] and find_steps([]) == []
-    assert sum(bool(find_steps(np.exp(np.random.default_rng(seed).normal(0, 0.02, 50)).tolist())) for seed in range(200)) <= 1
+    assert (
+        sum(bool(find_steps(np.exp(np.random.default_rng(seed).normal(0, 0.02, 50)).tolist())) for seed in range(200))
+        <= 1
+    )
 
 
 def test_pairs_and_those_without_a_partner() -> None:
     def side(*shapes: tuple[int, str, float]) -> pd.DataFrame:
-        frames = [launches([ms, ms * 1.01, ms * 0.99], [status] * 3, point_key=f"p{batch}", batch=batch) for batch, status, ms in shapes]
+        frames = [
+            launches([ms, ms * 1.01, ms * 0.99], [status] * 3, point_key=f"p{batch}", batch=batch)
+            for batch, status, ms in shapes
+        ]
         return summarise(pd.concat(frames))
 
     base = side((1, "ok", 1.0), (2, "ok", 1.0), (4, "ok", 1.0), (8, "ok", 1.0))
@@ -159,4 +194,8 @@ def test_pairs_and_those_without_a_partner() -> None:
 def test_details_are_flattened_and_compared() -> None:
     one = {"a": {"b": 1, "c": [1, 2]}, "d": None, "e": "x"}
     assert flatten(one) == {"a.b": "1", "a.c": "1, 2", "e": "x"}
-    assert differences(one, {"a": {"b": 2, "c": [1, 2]}, "f": 3}) == [("a.b", "1", "2"), ("e", "x", None), ("f", None, "3")]
+    assert differences(one, {"a": {"b": 2, "c": [1, 2]}, "f": 3}) == [
+        ("a.b", "1", "2"),
+        ("e", "x", None),
+        ("f", None, "3"),
+    ]

@@ -26,6 +26,7 @@ from benchrun.results.views.sampling import samples_ms
 from benchrun.results.views.summaries import summarise
 from tests.dashboard.stores import BUILDS, PROTOCOL, cost, failure, measurement, point, run, store_run, sweep
 
+
 @pytest.fixture
 def several(store: Store) -> Store:
     BUILDS["several"](store)
@@ -35,14 +36,31 @@ def several(store: Store) -> Store:
 def the_group(store: Store, **wanted: Any) -> Any:
     with store.reading() as connection:
         found = [entry.group for entry in groups(connection)]
-    usual = {"fingerprint": f"{1:016x}", "device": "cpu", "model": "tiny", "head": "encoder", "workload": "padded", "protocol": PROTOCOL} | wanted
+    usual = {
+        "fingerprint": f"{1:016x}",
+        "device": "cpu",
+        "model": "tiny",
+        "head": "encoder",
+        "workload": "padded",
+        "protocol": PROTOCOL,
+    } | wanted
     return next(group for group in found if all(getattr(group, name) == value for name, value in usual.items()))
 
 
 def test_groups_are_what_may_share_an_axis(several: Store) -> None:
     with several.reading() as connection:
         found = groups(connection)
-        counts = {(e.group.fingerprint[-1], e.group.device, e.group.model, e.group.head, e.group.workload, e.group.protocol == PROTOCOL): e.points for e in found}
+        counts = {
+            (
+                e.group.fingerprint[-1],
+                e.group.device,
+                e.group.model,
+                e.group.head,
+                e.group.workload,
+                e.group.protocol == PROTOCOL,
+            ): e.points
+            for e in found
+        }
     assert counts == {
         ("1", "cpu", "tiny", "encoder", "padded", True): 24,
         ("2", "cuda:0", "tiny", "encoder", "padded", True): 6,
@@ -58,7 +76,11 @@ def test_latest_results_are_of_the_last_run(several: Store) -> None:
     with several.reading() as connection:
         frame = latest_results(connection, group)
     by_variant = frame.groupby("variant")["run_id"].agg(set)
-    assert {name: {each[-3:] for each in found} for name, found in by_variant.items()} == {"eager": {"006"}, "compile": {"006"}, "cudagraph": {"010"}}
+    assert {name: {each[-3:] for each in found} for name, found in by_variant.items()} == {
+        "eager": {"006"},
+        "compile": {"006"},
+        "cudagraph": {"010"},
+    }
     points = summarise(frame)
     assert len(points) == 24 and set(points["status"]) == {"ok", "oom", "crashed", "invalid"}
     fine = points[points["status"] == "ok"]
@@ -85,7 +107,11 @@ def test_superseded_rows_do_not_count(store: Store) -> None:
     store_run(store, about, [each], {each.key: [5.0]})
     store.add_measurement(about.id, None, measurement(each.key, about.started + timedelta(hours=1), 7.0))
     with store.reading() as connection:
-        for frame in (latest_results(connection, the_group(store)), run_results(connection, about.id), series_results(connection, f"{1:016x}", [each.key])):
+        for frame in (
+            latest_results(connection, the_group(store)),
+            run_results(connection, about.id),
+            series_results(connection, f"{1:016x}", [each.key]),
+        ):
             assert len(frame) == 1 and 6.5 < frame["host_p50_ms"].iloc[0] < 7.5
 
 
@@ -254,9 +280,19 @@ def test_our_points_beside_published_ones(several: Store) -> None:
         facts = facts_of(connection, sorted(set(points["run_id"])), points["point_key"].tolist())
     ours = measured_points(points, "Processor 1", facts)
     beside = compare(ours, load("demobert_trt7_t4"))
-    assert len(ours) == 6 and {(row.measured.batch, row.published.seq) for row in beside} == {(1, 128), (4, 128), (16, 128)}
+    assert len(ours) == 6 and {(row.measured.batch, row.published.seq) for row in beside} == {
+        (1, 128),
+        (4, 128),
+        (16, 128),
+    }
     assert any(text.startswith("hardware: published NVIDIA T4") for text in beside[0].differs)
     found = conditions(PROTOCOL, "padded", {"cuda_graph": True, "accumulate_dtype": "fp16"})
-    assert (found.graph, found.transfers, found.mask, found.accumulation, found.percentile) == ("on", "excluded", "all ones", "fp16", "linear")
+    assert (found.graph, found.transfers, found.mask, found.accumulation, found.percentile) == (
+        "on",
+        "excluded",
+        "all ones",
+        "fp16",
+        "linear",
+    )
     bare = conditions("import:trtexec", None, {})
     assert (bare.graph, bare.transfers, bare.timing, bare.inputs) == (None,) * 4
