@@ -103,7 +103,7 @@ def load_model(spec: ModelSpec, max_seq: int) -> Model:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    settings = dict(spec.config) | dict(spec.overrides)
+    settings: dict[str, Any] = dict(spec.config) | dict(spec.overrides)
     settings["attn_implementation"] = "sdpa"
     for stale in (
         "torch_dtype",

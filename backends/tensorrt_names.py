@@ -244,7 +244,7 @@ class Bindings(Protocol):
 class RtxBindings(Bindings, Protocol):
     """What TensorRT-RTX has beyond `Bindings`."""
 
-    BuilderFlag: RtxBuilderFlags
+    BuilderFlag: RtxBuilderFlags  # pyright: ignore[reportIncompatibleVariableOverride] - a module's attribute, never set
     ComputeCapability: RtxCapabilities
     ExecutionContextAllocationStrategy: RtxAllocationStrategies
     DynamicShapesKernelSpecializationStrategy: RtxKernelStrategies
@@ -331,7 +331,8 @@ FLAVOURS = {flavour.name: flavour for flavour in (TENSORRT, RTX)}
 def members(protocol: type) -> dict[str, object]:
     """The names that a protocol lists itself, with its function or property, or None for a plain attribute."""
     own = {name: value for name, value in vars(protocol).items() if not name.startswith("_")}
-    return {name: None for name in protocol.__annotations__ if not name.startswith("_")} | own
+    plain: dict[str, object] = {name: None for name in protocol.__annotations__ if not name.startswith("_")}
+    return plain | own
 
 
 def missing_names(module: ModuleType, flavour: Flavour) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ class PublishedTable:
 
 def table_names() -> tuple[str, ...]:
     """The names of all published tables, sorted."""
-    folder = resources.files(__package__)
+    folder = resources.files("benchrun.results.published")
     return tuple(sorted(each.name.removesuffix(".csv") for each in folder.iterdir() if each.name.endswith(".csv")))
 
 
@@ -139,7 +139,7 @@ def load(name: str) -> PublishedTable:
     """The published table of that name; `UnknownTable` names those there are."""
     if name not in table_names():
         raise UnknownTable(f"there is no published table '{name}'; there are: {', '.join(table_names())}")
-    folder = resources.files(__package__)
+    folder = resources.files("benchrun.results.published")
     side: dict[str, Any] = tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
     text = (folder / f"{name}.csv").read_text(encoding="utf-8")
     protocol: dict[str, Any] = dict(side["protocol"])
