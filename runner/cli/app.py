@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 HELP = """Compare transformer inference across engines and vendors: one clock, one protocol, the answer checked, every sample kept.
@@ -30,7 +29,6 @@ app = typer.Typer(
     name="benchrun",
     help=HELP,
     epilog=EXAMPLES,
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -40,9 +38,7 @@ Db = Annotated[
     str | None,
     typer.Option(
         "--db",
-        help="Database: a file or a SQLAlchemy URL.",
-        envvar="BENCHRUN_DB",
-        show_envvar=True,
+        help="Database: a file or a SQLAlchemy URL. (default: $BENCHRUN_DB, else your user-data folder)",
         rich_help_panel="Where",
     ),
 ]
@@ -53,21 +49,22 @@ RunId = Annotated[
 
 
 def invoke(arguments: list[str]) -> int:
-    """Run the app; returns the exit status."""
+    """Run the app; returns the exit status. Raises UsageError for a command line that makes no sense."""
     command = typer.main.get_command(app)
     try:
-        result = command.main(arguments, prog_name="benchrun", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 0
-    except click.ClickException as error:
+        result = command.main(arguments or ["--help"], prog_name="benchrun", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        # click's exceptions, which newer Typers carry a copy of: told by what they can do, not by their class
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command has shown its help
+            return 0
         from benchrun.runner.errors import UsageError
 
-        raise UsageError(
-            f"{error.format_message().rstrip('.')} ('benchrun run --help' lists the sweep options)"
-        ) from error
-    except click.Abort:
-        raise KeyboardInterrupt from None
+        raise UsageError(f"{message().rstrip('.')} ('benchrun run --help' lists the sweep options)") from error
     return result if isinstance(result, int) else 0
 
 

@@ -89,7 +89,7 @@ def test_a_variant_that_cannot_do_it_is_skipped_beside_one_that_can() -> None:
 def test_a_missing_engine_is_skipped_beside_others_and_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     description = replace(TorchBackend.description, distributions=("no-such-engine",), install="pip install it")
     monkeypatch.setattr(TorchBackend, "description", description)
-    said = "torch needs no-such-engine, which is not installed: pip install it"
+    said = "torch:eager needs no-such-engine, which is not installed: pip install it"
     absent, present = make_plan(tiny(backends=("torch", "example"))).points
     assert absent.refusal == said and present.refusal is None
     with pytest.raises(UsageError, match=said):
