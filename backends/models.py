@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -151,24 +153,17 @@ def _load_checkpoint(spec: ModelSpec, config: PretrainedConfig) -> tuple[Any, se
     """The checkpoint's module and the names of its tensors that the files did not have (head tensors only)."""
     from safetensors import SafetensorError
 
-    path = Path(spec.weights_path or "")
-    options: dict[str, Any] = {}
-    if path.is_file():
-        from safetensors.torch import load_file
-
-        options["state_dict"] = load_file(path)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _as_folder(Path(spec.weights_path or "")) as folder:
         warnings.simplefilter("ignore")  # a head that the checkpoint lacks is reported below, by name
         try:
             inner, info = _automatic(spec.head).from_pretrained(
-                None if path.is_file() else path,
+                folder,
                 config=config,
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                **options,
                 **_head_options(spec.head),
             )
         except (OSError, SafetensorError) as error:
@@ -185,6 +180,17 @@ def _load_checkpoint(spec: ModelSpec, config: PretrainedConfig) -> tuple[Any, se
     if body:
         raise ModelError(f"the weights lack {len(body)} tensors that {spec.name} needs, e.g. {body[0]}")
     return inner, missing
+
+
+@contextmanager
+def _as_folder(path: Path) -> Iterator[Path]:
+    """A folder that transformers can load from: the path itself, or for a single file one with a link to it."""
+    if path.is_dir():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="benchrun-weights-") as folder:
+        (Path(folder) / "model.safetensors").symlink_to(path)
+        yield Path(folder)
 
 
 def _randomise(module: nn.Module, names: set[str], seed: int) -> None:

@@ -62,8 +62,19 @@ def _block_of(point: Mapping[str, Any]) -> tuple[str, ...]:
     return (model, *(point[name] or _UNKNOWN for name in names))
 
 
-def _engine_of(point: Mapping[str, Any]) -> str:
-    return f"{point['backend']}:{point['variant']}{_settings(point['options'])}"
+def _engine_of(point: Mapping[str, Any], common: Mapping[str, Any]) -> str:
+    own = {name: value for name, value in point["options"].items() if name not in common}
+    return f"{point['backend']}:{point['variant']}{_settings(own)}"
+
+
+def _common_options(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The options that all points of a block share: said once above it, not in each caption."""
+    first, *others = (point["options"] for point in points)
+    return {name: value for name, value in first.items() if all(each.get(name) == value for each in others)}
+
+
+def _with_options(common: Mapping[str, Any]) -> str:
+    return escape(f", options{_settings(common)}") if common else ""
 
 
 def _settings(values: Mapping[str, Any]) -> str:
@@ -72,38 +83,33 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 def _block(block: tuple[str, ...], points: Sequence[Mapping[str, Any]]) -> list[str]:
     model, head, dtype, device, weights, workload, protocol = (escape(part) for part in block)
-    engines = list(dict.fromkeys(_engine_of(point) for point in points))
-    measured = [point for point in points if point["host_ms"] is not None]
+    common = _common_options(points)
+    engine_of = {point["key"]: _engine_of(point, common) for point in points}
+    engines = list(dict.fromkeys(engine_of.values()))
+    measured = [point for point in points if point["host_ms"] is not None or point["device_ms"] is not None]
     clock = "device_ms" if measured and all(point["device_ms"] is not None for point in measured) else "host_ms"
-    cells = {(point["seq"], point["batch"], _engine_of(point)): _cell(point, clock) for point in points}
-    captions = [f"{escape(engine)} {caption}" for engine in engines for caption in _CAPTIONS]
+    cells = {(point["seq"], point["batch"], engine_of[point["key"]]): _cell(point, clock) for point in points}
     lines = [f"## {model}, {head}, {dtype}, {device}", ""]
-    lines += [
-        f"Weights {weights}, workload {workload}, protocol {protocol}; {clock.removesuffix('_ms')} clock; {_n(measured)}."
-    ]
-    lines += [*_isolated(measured, engines), ""]
-    lines += [_row(["Sequence Length", "Batch Size", *captions]), "|" + "---:|" * (2 + len(captions))]
-    for seq, batch in sorted(
-        {(point["seq"], point["batch"]) for point in points}, key=lambda at: (at[0] or 0, at[1] or 0)
-    ):
+    lines += [f"Weights {weights}, workload {workload}, protocol {protocol}{_with_options(common)}."]
+    lines += [f"Times of the {clock.removesuffix('_ms')} clock; {_n(measured)}."]
+    isolated = dict.fromkeys(engine_of[point["key"]] for point in measured if point["throughput_isolated"])
+    if isolated:
+        which = escape(", ".join(isolated))
+        lines += [
+            f"Sequences/s of {which}: the rate of the isolated calls, since the device runs them one by one anyway."
+        ]
+    captions = [f"{escape(engine)} {caption}" for engine in engines for caption in _CAPTIONS]
+    lines += ["", _row(["Sequence Length", "Batch Size", *captions]), "|" + "---:|" * (2 + len(captions))]
+    shapes = {(point["seq"], point["batch"]) for point in points}
+    for seq, batch in sorted(shapes, key=lambda shape: (shape[0] or 0, shape[1] or 0)):
         across = [cells.get((seq, batch, engine)) for engine in engines]
         lines.append(_row([str(seq or ""), str(batch or ""), *_texts(across)]))
     notes = []
     if any(any(cell.unsure) for cell in cells.values() if cell.status in ("ok", "invalid")):
-        notes += [
-            f"{_TOO_SMALL} too few samples to bound this percentile (95th: {_NEEDED['p95']}, 99th: {_NEEDED['p99']} are needed)."
-        ]
-    notes += [note for point in points for note in _notes(point)]
+        needed = f"95th: {_NEEDED['p95']}, 99th: {_NEEDED['p99']} are needed"
+        notes += [f"{_TOO_SMALL} too few samples to bound this percentile ({needed})."]
+    notes += [note for point in points for note in _notes(point, engine_of[point["key"]])]
     return [*lines, "", *(f"- {note}" for note in notes)] if notes else lines
-
-
-def _isolated(measured: Sequence[Mapping[str, Any]], engines: Sequence[str]) -> list[str]:
-    """A sentence on the engines whose rate was not measured back to back."""
-    found = {_engine_of(point) for point in measured if point["throughput_isolated"]}
-    if not found:
-        return []
-    which = ", ".join(escape(engine) for engine in engines if engine in found)
-    return [f"Sequences/s of {which}: the rate of the isolated calls, since the device runs them one by one anyway."]
 
 
 def _texts(across: Sequence[Cell | None]) -> list[str]:
@@ -151,8 +157,8 @@ def _span(counts: Sequence[int], one: str, several: str) -> str:
     return f"{counts[0]} to {counts[-1]} {several}"
 
 
-def _notes(point: Mapping[str, Any]) -> list[str]:
-    where = escape(_engine_of(point))
+def _notes(point: Mapping[str, Any], engine: str) -> list[str]:
+    where = escape(engine)
     where += f", batch {point['batch'] or _UNKNOWN}, sequence length {point['seq'] or _UNKNOWN}"
     notes = []
     if point["status"] != "ok":

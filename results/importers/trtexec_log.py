@@ -26,7 +26,7 @@ _METRIC = re.compile(r"(Latency|Enqueue Time|H2D Latency|GPU Compute Time|D2H La
 _FIGURE = re.compile(r"(min|max|mean|median|percentile\(([\d.]+)%\)) = (\S+) (\S+)$", re.ASCII)
 _TRACE = re.compile(r"Timing trace has (\d{1,15}) queries over (\S+) s$", re.ASCII)
 _THROUGHPUT = re.compile(r"Throughput: (\S+) (\S+)$")
-_VERSION = re.compile(r"TensorRT version: (\d+(?:\.\d+)*)$", re.ASCII)
+_VERSION = re.compile(r"TensorRT version: (\d{1,3}(?:\.\d{1,4}){0,3})$", re.ASCII)
 _SWITCHES = {"Data transfers": "transfers", "Spin-wait": "spin", "CUDA Graph": "graph", "ExposeDMA": "expose_dma"}
 _PERCENTILES = {50.0: "p50_ms", 90.0: "p90_ms", 95.0: "p95_ms", 99.0: "p99_ms", 99.9: "p99_9_ms"}
 

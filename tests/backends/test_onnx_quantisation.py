@@ -38,12 +38,13 @@ def run(path: Path, feeds: Any) -> npt.NDArray[np.float32]:
     return np.asarray(session.run(None, dict(feeds))[0])
 
 
-QUANTISED = {"dynamic": {"MatMulInteger": 12}, "static": {"MatMul": 12, "QuantizeLinear": 8}}
+# of 12 products with weights 10 are quantised, whose activations are 6 tensors; those that end a feed-forward block are not
+QUANTISED = {"dynamic": {"MatMulInteger": 10, "MatMul": 2}, "static": {"MatMul": 12, "QuantizeLinear": 6}}
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("fused", [True, False])
-def test_all_products_with_weights_are_quantised_and_no_other(tmp_path: Path, method: str, fused: bool) -> None:
+def test_which_products_are_quantised(tmp_path: Path, method: str, fused: bool) -> None:
     model = small()
     feeds = calibration_feeds(model.spec.shape, "layers")
     plain = tmp_path / "plain.onnx"

@@ -174,11 +174,11 @@ def test_int8_keeps_the_answer_of_real_weights(minilm: Model, method: str) -> No
     session.enqueue()
     expected = reference(minilm, inputs)["last_hidden_state"]
     error, cosine, gain = agreement(session.outputs()["last_hidden_state"], expected)
-    assert cosine >= 0.99 and abs(gain - 1) <= 0.02
+    assert cosine >= 0.995 and abs(gain - 1) <= 0.01
     assert error > 1e-3, "that is too exact for int8"
     facts = session.facts()
-    assert facts["compute_dtypes"]["matmul"] == "fp32+int8"  # the products within the attention stay in floating point
-    assert facts["quantised_products"] == 36 and facts["quantisation"] == method
+    assert facts["compute_dtypes"]["matmul"] == "fp32+int8"
+    assert facts["quantised_products"] == 30 and facts["quantisation"] == method
     assert facts["accumulate_dtype"] == "int32"
 
 
@@ -352,7 +352,7 @@ def test_a_run_that_fails_keeps_its_error_and_memory_is_told_apart(model: Model)
     assert isinstance(session, onnxruntime_sessions.OrtSession)
     wrong = session._session.io_binding()
     session._binding = wrong
-    with pytest.raises(Exception, match=r"Missing Input|[Ii]nvalid"):
+    with pytest.raises(Exception, match="Error in execution"):
         session.enqueue()
 
     class Exhausted:

@@ -163,6 +163,12 @@ def test_damaged_logs_name_the_line(line: str, message: str) -> None:
         parse_log(Source("l.txt", text.encode()))
 
 
+def test_a_version_of_thousands_of_digits_is_none() -> None:
+    """Found by fuzzing: Python refuses to read such a number."""
+    log = parse_log(Source("l.txt", b"[I] TensorRT version: " + b"9" * 5000))
+    assert log.version is None and log.major is None
+
+
 def test_a_failed_run_has_no_summary(read: Read) -> None:
     head = "&&&& RUNNING TensorRT.trtexec [TensorRT v110100] # trtexec --onnx=m.onnx\n"
     with pytest.raises(ImportFailed, match="has no performance summary: the run failed"):

@@ -82,7 +82,7 @@ def test_the_markdown_table_has_the_shape_of_the_published_ones(
     assert markdown.startswith("# nightly\n\nRun `20260301-123015-abcd`, started 2026-03-01 12:30 UTC, running.\n")
     assert "- cpu: Xeon\n- versions: torch 2.13.0\n" in markdown
     assert "## bert-base, encoder, fp32, cpu\n" in markdown
-    assert "host clock; 1 launch, 500 samples a cell." in markdown
+    assert "Times of the host clock; 1 launch, 500 samples a cell." in markdown
     header, *body = _table(markdown)
     captions = ["Average (ms)", "95th Percentile (ms)", "99th Percentile (ms)", "Sequences/s"]
     assert header == [
@@ -154,6 +154,16 @@ def test_marks_for_few_samples_flags_launches_and_isolated_rates(
     assert "1 to 2 launches, 100 samples a cell." in markdown
     assert "Sequences/s of torch:eager: the rate of the isolated calls" in markdown
     assert "batch 4, sequence length 128: interrupted: not measured: the run is still marked running" in markdown
+
+
+def test_options_that_all_share_are_said_once(
+    new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement
+) -> None:
+    points = [new_point("a", options={"threads": 2}), new_point("b", options={"threads": 2, "graph": True})]
+    rows = [new_measurement(point.key, samples=[10**6]) for point in points]
+    markdown = _markdown(_sweep(new_run, points, rows))
+    assert "protocol p1, options (threads=2).\n" in markdown
+    assert _table(markdown)[0][2::4] == ["torch:eager Average (ms)", "torch:eager (graph=True) Average (ms)"]
 
 
 def test_what_an_imported_file_does_not_say_is_left_open(
