@@ -38,7 +38,8 @@ CALIBRATION_SETS, CALIBRATION_BATCH, CALIBRATION_SEQ, CALIBRATION_SEED = 8, 4, 1
 def quantise(model: ir.Model, target: Path, method: str, feeds: Sequence[Feeds]) -> None:
     """Write the fp32 graph `model` to `target` with its constant-weight products in int8, calibrated on `feeds`.
 
-    Products that narrow (feed-forward to hidden size) stay in floating point. Weights are signed and have a scale per output channel; activations are unsigned. `model` is changed. Intermediate
+    Products that narrow (feed-forward to hidden size) stay in floating point. Weights are signed and have a
+    scale per output channel; activations are unsigned. `model` is changed. Intermediate
     files lie in a folder beside `target` until the end. Raises BuildFailed.
     """
     products = [node for node in model.graph if node.op_type == "MatMul" and _widens(node.inputs[1])]
