@@ -55,6 +55,6 @@ class ExampleBackend(Backend):
 
         shape = (point.batch, point.seq)
         hidden, ids = torch.zeros(*shape, model.spec.shape.hidden_size), torch.ones(shape, dtype=torch.int64)
-        example = tuple(hidden if name == "hidden_states" else ids for name in model.input_names)
+        example = tuple(hidden if name == "hidden_states" else ids.clone() for name in model.input_names)
         with build.phase("export"):
             return ExampleSession(torch.export.export(model.module, example), model)
