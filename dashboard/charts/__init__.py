@@ -1,1 +1,0 @@
-"""Chart builders: pure functions from a frame to an Altair chart. They import no Streamlit and read no database."""
