@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from benchrun.results.published.comparison import ComparisonRow, MeasuredPoint, compare, ratio, spell_differences
 from benchrun.results.published.consistency import OddCell, find_odd_cells
+from benchrun.results.published.stored import run_points
 from benchrun.results.published.tables import (
     Conditions,
     PublishedRow,
@@ -32,6 +33,7 @@ __all__ = [
     "load",
     "published_tables",
     "ratio",
+    "run_points",
     "spell_differences",
     "table_names",
 ]
