@@ -1,0 +1,54 @@
+"""Our figures beside published ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+
+from benchrun.dashboard.charts.figures import AXES
+from benchrun.dashboard.charts.look import Look
+from benchrun.dashboard.charts.parts import finish, shown, size_axis, toggle, value_axis
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def published_chart(rows: pd.DataFrame, look: Look, *, height: int = 400) -> Any:
+    """Mean latency over batch. Rows have `series`, `ours`, `batch`, `ms`, `note`; ours are solid, published dashed and hollow."""
+    names = sorted(
+        set(rows["series"]), key=lambda name: (not bool(rows.loc[rows["series"] == name, "ours"].iloc[0]), name)
+    )
+    chosen = toggle()
+    palette = [look.series[i % len(look.series)] for i in range(len(names))]
+    dash = [[1, 0] if bool(rows.loc[rows["series"] == name, "ours"].iloc[0]) else [5, 4] for name in names]
+    tint = alt.Color(
+        "series:N",
+        scale=alt.Scale(domain=names, range=palette),
+        legend=alt.Legend(title=None, symbolType="stroke", symbolSize=260),
+    )
+    tips = [
+        alt.Tooltip("series:N", title="series"),
+        alt.Tooltip("batch:Q", title="batch", format=",d"),
+        alt.Tooltip("ms:Q", title="mean latency, ms", format=".4g"),
+        alt.Tooltip("note:N", title="conditions"),
+    ]
+    base = alt.Chart(rows).encode(
+        x=size_axis("batch", rows["batch"].tolist(), AXES["batch"]),
+        y=alt.Y(
+            "ms:Q",
+            scale=alt.Scale(type="log", nice=False, padding=12),
+            axis=value_axis("mean latency, ms", rows["ms"], logarithmic=True),
+        ),
+        color=tint,
+        opacity=shown(chosen),
+    )
+    strokes = alt.StrokeDash("series:N", scale=alt.Scale(domain=names, range=dash), legend=alt.Legend(title=None))
+    lines = base.mark_line(strokeWidth=2).encode(strokeDash=strokes)
+    dots = [
+        base.transform_filter(f"datum.ours == {str(ours).lower()}")
+        .mark_point(filled=ours, size=64, strokeWidth=2)
+        .encode(tooltip=tips)
+        for ours in sorted(set(map(bool, rows["ours"])))
+    ]
+    return finish(alt.layer(lines, *dots).add_params(chosen), look, height=height)

@@ -1,0 +1,64 @@
+"""Figures against batch or sequence length, a line for each series."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+
+from benchrun.dashboard.charts.figures import AXES, Figure
+from benchrun.dashboard.charts.look import Look
+from benchrun.dashboard.charts.parts import (
+    TIPS,
+    colour,
+    drawn,
+    finish,
+    series_names,
+    shape,
+    shown,
+    size_axis,
+    toggle,
+    value_axis,
+    value_scale,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def scaling_chart(
+    points: pd.DataFrame, x: str, figure: Figure, look: Look, *, band: bool, logarithmic: bool, height: int = 420
+) -> Any:
+    """`figure` against `x` (`batch`, `seq`) of points that are `ok`, with columns `series` and those of a summary.
+
+    With `band`, a latency has two bands above its median: to p95, and fainter to p99. A median has its interval as a
+    bar, throughput its range between launches.
+    """
+    names = series_names(points)
+    chosen = toggle()
+    seen = [value for name in (figure.column, "p99_ms" if band else figure.column) for value in points[name]]
+    axis = value_axis(figure.axis, seen, logarithmic=logarithmic, short_numbers=figure.more_is_better)
+    y = alt.Y(f"{figure.column}:Q", scale=value_scale(logarithmic), axis=axis)
+    base = alt.Chart(drawn(points)).encode(x=size_axis(x, points[x].tolist(), AXES[x]), color=colour(names, look))
+    layers: list[alt.Chart] = []
+    if band and figure.unit == "ms":
+        layers.append(
+            base.mark_area().encode(y=alt.Y("p95_ms:Q", title=figure.axis), y2="p99_ms:Q", opacity=shown(chosen, 0.10))
+        )
+        layers.append(base.mark_area().encode(y="p50_ms:Q", y2="p95_ms:Q", opacity=shown(chosen, 0.22)))
+    low, high = interval_columns(figure)
+    if low:
+        layers.append(base.mark_rule(strokeWidth=2).encode(y=f"{low}:Q", y2=f"{high}:Q", opacity=shown(chosen, 0.8)))
+    layers.append(base.mark_line(strokeWidth=2.2).encode(y=y, opacity=shown(chosen)))
+    layers.append(
+        base.mark_point(filled=True, size=64, stroke=look.background, strokeWidth=1).encode(
+            y=y, shape=shape(names), opacity=shown(chosen), tooltip=TIPS
+        )
+    )
+    return finish(alt.layer(*layers).add_params(chosen), look, height=height)
+
+
+def interval_columns(figure: Figure) -> tuple[str, str]:
+    """Columns of a figure's interval; empty where it has none."""
+    known = {"p50_ms": ("p50_low_ms", "p50_high_ms"), "throughput_seq_s": ("throughput_low", "throughput_high")}
+    return known.get(figure.column, ("", ""))

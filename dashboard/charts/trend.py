@@ -1,0 +1,121 @@
+"""A figure over time: a dot for each run, what changed around it, and where its level moved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import pandas as pd
+
+from benchrun.dashboard.charts.figures import Figure
+from benchrun.dashboard.charts.look import Look
+from benchrun.dashboard.charts.parts import (
+    TIPS,
+    colour,
+    drawn,
+    finish,
+    series_names,
+    shape,
+    shown,
+    toggle,
+    value_axis,
+    value_scale,
+)
+from benchrun.dashboard.charts.scaling import interval_columns
+from benchrun.dashboard.formats import moment, short
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MARK_KINDS = ("environment", "step", "verdict", "accepted")  # verdicts and accepted changes come with the gate's tables
+
+
+def trend_chart(
+    points: pd.DataFrame,
+    marks: pd.DataFrame,
+    figure: Figure,
+    look: Look,
+    *,
+    by_time: bool,
+    logarithmic: bool,
+    height: int = 420,
+) -> Any:
+    """Points (`summaries.summarise`, with `series`) of status `ok` over their runs; a click on one selects its run as `picked`.
+
+    `marks` has `run_id`, `kind` (one of `MARK_KINDS`) and `text`: rules at runs. `by_time` spaces runs by date, else by order.
+    """
+    names = series_names(points)
+    chosen, picked = toggle(), alt.selection_point(name="picked", fields=["run_id"], on="click", empty=False)
+    order = run_order(points)
+    table = drawn(points, "run_id").assign(
+        place=[order[run_id] for run_id in points["run_id"]],
+        when=pd.to_datetime(points["run_started"], utc=True).to_numpy(),
+        tip_run=[
+            f"{short(row.run_label, 40) or 'no label'}, {moment(row.run_started)}"
+            for row in points.itertuples(index=False)
+        ],
+        tip_commit=[short(commit, 16) for commit in points["commit"]],
+    )
+    x: Any = alt.X(
+        "when:T",
+        title="start of the run, UTC",
+        axis=alt.Axis(grid=False, format="%d %b %H:%M", labelAngle=0, tickCount=6),
+    )
+    if not by_time:
+        x = alt.X(
+            "place:Q",
+            title="runs, oldest first",
+            axis=alt.Axis(grid=False, format="d", tickMinStep=1),
+            scale=alt.Scale(nice=False, padding=12, zero=False),
+        )
+    axis = value_axis(figure.axis, points[figure.column], logarithmic=logarithmic, short_numbers=figure.more_is_better)
+    scale = value_scale(logarithmic, zero=False)
+    y = alt.Y(f"{figure.column}:Q", scale=scale, axis=axis)
+    base = alt.Chart(table).encode(x=x, color=colour(names, look))
+    layers: list[Any] = _mark_layers(marks, table, x, look)
+    low, high = interval_columns(figure)
+    if low:
+        layers.append(
+            base.mark_rule(strokeWidth=2).encode(
+                y=alt.Y(f"{low}:Q", scale=scale), y2=f"{high}:Q", opacity=shown(chosen, 0.5)
+            )
+        )
+    layers.append(base.mark_line(strokeWidth=1.6).encode(y=y, opacity=shown(chosen, 0.7)))
+    tips = [*TIPS, alt.Tooltip("tip_run:N", title="run"), alt.Tooltip("tip_commit:N", title="commit")]
+    size = alt.when(picked).then(alt.value(220)).otherwise(alt.value(80))
+    dots = base.mark_point(filled=True, stroke=look.background, strokeWidth=1, cursor="pointer").encode(
+        y=y, shape=shape(names), opacity=shown(chosen), size=size, tooltip=tips
+    )
+    layers.append(dots.add_params(picked))
+    return finish(alt.layer(*layers).add_params(chosen), look, height=height)
+
+
+def run_order(points: pd.DataFrame) -> dict[str, int]:
+    """Run id → its place by start, from 1."""
+    runs = (
+        points[["run_id", "run_started"]]
+        .drop_duplicates("run_id")
+        .sort_values(["run_started", "run_id"], kind="stable")
+    )
+    return {run_id: place for place, run_id in enumerate(runs["run_id"], 1)}
+
+
+def _mark_layers(marks: pd.DataFrame, table: pd.DataFrame, x: Any, look: Look) -> list[Any]:
+    if marks.empty:
+        return []
+    places = table.drop_duplicates("run_id")[["run_id", "place", "when"]]
+    placed = marks.merge(places, on="run_id", how="inner").sort_values("place", kind="stable")
+    placed = placed.assign(
+        text=[short(text, 44) for text in placed["text"]], row=[12 * (i % 4) for i in range(len(placed))]
+    )
+    kinds: Sequence[str] = MARK_KINDS
+    colours = [look.unclear, look.failed, look.slower, look.faster]
+    ink = alt.Color("kind:N", scale=alt.Scale(domain=list(kinds), range=colours), legend=None)
+    base = alt.Chart(placed).encode(
+        x=x, tooltip=[alt.Tooltip("kind:N", title="mark"), alt.Tooltip("text:N", title="what")]
+    )
+    rules = base.mark_rule(strokeDash=[4, 3], strokeWidth=1.5).encode(color=ink)
+    words = base.mark_text(align="left", dx=5, baseline="top", fontSize=11).encode(
+        y=alt.Y("row:Q", scale=None, axis=None), text="text:N", color=ink
+    )
+    return [alt.layer(rules, words).resolve_scale(color="independent", y="independent")]

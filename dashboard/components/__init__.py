@@ -1,0 +1,1 @@
+"""Parts that pages share: filters kept in the URL, tables, notices, downloads, the open database."""

@@ -1,0 +1,267 @@
+"""Compare: two runs, two engines or two machines, point by point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from benchrun.dashboard.charts.figures import FIGURES, Figure
+from benchrun.dashboard.charts.ratios import ratio_chart
+from benchrun.dashboard.comparison import compare_table, names_of_pairs
+from benchrun.dashboard.components.database import Database
+from benchrun.dashboard.components.downloads import offer_csv
+from benchrun.dashboard.components.drawing import current_look, draw
+from benchrun.dashboard.components.filters import Filters
+from benchrun.dashboard.components.group_filter import choose_group, hardware_label, machine_names
+from benchrun.dashboard.components.notices import LeftOut, show_empty, show_left_out, show_unknown
+from benchrun.dashboard.components.run_filter import choose_run, run_options, run_text
+from benchrun.dashboard.components.text import markdown
+from benchrun.dashboard.formats import count, distinct_short, named, short, token
+from benchrun.dashboard.labels import add_series
+from benchrun.dashboard.pages.overview import FIRST_SWEEP
+from benchrun.dashboard.sentences import CROSS_SESSION, findings
+from benchrun.dashboard.tabular import public
+from benchrun.results.views.catalogue import Group, GroupEntry, groups, machines
+from benchrun.results.views.environments import differences
+from benchrun.results.views.history import environment_details
+from benchrun.results.views.latest import MOST_POINTS, latest_results, run_results
+from benchrun.results.views.pairing import SAME_POINT, SAME_SHAPE, Pairs, pair
+from benchrun.results.views.runs import RunEntry, planned_count, run_before
+from benchrun.results.views.summaries import summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sqlalchemy import Connection
+
+MODES = {"runs": "Two runs", "engines": "Two engines", "machines": "Two machines"}
+MOST_DRAWN = 40
+COMPARED = ("p50", "throughput", "p95", "p99", "mean")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What is compared, with its names and what to say beside it."""
+
+    base: pd.DataFrame
+    new: pd.DataFrame
+    base_name: str
+    new_name: str
+    on: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    across_time: bool = True
+
+
+def run_points(connection: Connection, run_id: str) -> pd.DataFrame:
+    """One row a point of a run."""
+    return add_series(summarise(run_results(connection, run_id)))
+
+
+def group_points(connection: Connection, group: Group) -> pd.DataFrame:
+    """One row a point of a group, from its latest run, with series names that leave thread counts out."""
+    return add_series(summarise(latest_results(connection, group)), ignored=("threads",))
+
+
+def show(database: Database) -> None:
+    """The page."""
+    st.title("Compare")
+    entries = database.read(groups)
+    if not entries:
+        show_empty(
+            "Nothing to compare yet",
+            "Two measured runs, engines or machines can be laid side by side here. A first sweep takes a minute:",
+            [FIRST_SWEEP],
+        )
+        return
+    filters = Filters("compare")
+    mode = filters.choose("mode", "What", MODES, kind="segments")
+    if mode == "runs":
+        chosen = _choose_runs(database, filters)
+    else:
+        choose = _choose_engines if mode == "engines" else _choose_machines
+        chosen = choose(database, filters, entries)
+    if chosen is None:
+        show_unknown(filters.unknown)
+        filters.commit()
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        figure = FIGURES[
+            filters.choose("figure", "Figure", {name: FIGURES[name].axis for name in COMPARED}, default="p50")
+        ]
+    show_unknown(filters.unknown)
+    result = pair(chosen.base, chosen.new, chosen.on, figure=figure.column, more_is_better=figure.more_is_better)
+    _show_result(chosen, result, figure)
+    filters.commit()
+
+
+def _show_result(sides: Sides, result: Pairs, figure: Figure) -> None:
+    left_out = [LeftOut(text) for text in (*sides.left_out, *_missing(result))]
+    if result.rows.empty:
+        show_empty("No point to compare", "The two sides share no point that both measured with a right answer.")
+    else:
+        rows = result.rows.assign(name=names_of_pairs(result.rows))
+        st.markdown(
+            f"**{markdown(sides.new_name, 90)}** against **{markdown(sides.base_name, 90)}**, {figure.title}. {findings(rows['word'])}"
+        )
+        drawn = rows.head(MOST_DRAWN)
+        draw(
+            ratio_chart(drawn, current_look(), base="the first", new="the second", figure=figure),
+            f"differences in {figure.title} with 95 % intervals",
+        )
+        if len(rows) > MOST_DRAWN:
+            st.caption(f"Drawn: the {MOST_DRAWN} that matter most. The table has all {len(rows):,}.")
+        st.html(compare_table(rows, figure))
+        offer_csv(public(rows), "compare")
+    for note in (*sides.notes, CROSS_SESSION) if sides.across_time else sides.notes:
+        st.caption(markdown(note, 900))
+    show_left_out(left_out)
+
+
+def _missing(result: Pairs) -> list[str]:
+    found = []
+    if len(result.failed):
+        wrong = int(((result.failed["status_base"] == "invalid") | (result.failed["status_new"] == "invalid")).sum())
+        tail = f", {wrong} of them with a wrong answer" if wrong else ""
+        found.append(
+            f"{count(len(result.failed), 'point')} that failed, or lacks this figure, on one side or both{tail}."
+        )
+    for number, name in ((result.only_base, "first"), (result.only_new, "second")):
+        if number:
+            found.append(f"{count(number, 'point')} that only the {name} side has.")
+    return found
+
+
+def _choose_runs(database: Database, filters: Filters) -> Sides | None:
+    runs = run_options(database, "base", "new")
+    if len(runs) < 2:
+        show_empty(
+            "One run so far",
+            "Measure a second run to compare it with the first one:",
+            ["benchrun --backend torch --model tiny --batch 1,8 --seq 32,128 --label second"],
+        )
+        return None
+    with st.container(horizontal=True, gap="small"):
+        slot = st.container()
+        new = choose_run(filters, "new", "Second run", runs)
+        before = database.read(run_before, new.id)
+        with slot:
+            base = choose_run(
+                filters, "base", "First run", runs, default=before if before in runs else _other(runs, new.id)
+            )
+    left_out = []
+    for entry in (base, new):
+        planned = database.read(planned_count, entry.id)
+        if planned > MOST_POINTS:
+            left_out.append(f"{run_text(entry)}: all but its first {MOST_POINTS:,} of {planned:,} points.")
+    left, right = database.read(run_points, base.id), database.read(run_points, new.id)
+    left_out += _protocols(left, right)
+    notes = _software(database, base, new) if base.environment_id != new.environment_id else ()
+    return Sides(left, right, run_text(base), run_text(new), SAME_POINT, tuple(left_out), tuple(notes))
+
+
+def _other(runs: dict[str, RunEntry], run_id: str) -> str | None:
+    return next((key for key in runs if key != run_id), None)
+
+
+def _protocols(base: pd.DataFrame, new: pd.DataFrame) -> list[str]:
+    """Points never pair over different protocol ids or workloads, because both are part of the point's key; say so where it matters."""
+    found = []
+    for column, word in (("protocol", "protocol ids"), ("workload", "workloads")):
+        theirs, ours = set(base[column].dropna()), set(new[column].dropna())
+        if theirs and ours and not theirs & ours:
+            found.append(f"everything: the two runs used different {word}, and such figures are never compared.")
+    return found
+
+
+def _software(database: Database, base: RunEntry, new: RunEntry) -> list[str]:
+    details = database.read(environment_details, (base.environment_id, new.environment_id))
+    found = differences(details.get(base.environment_id, {}), details.get(new.environment_id, {}))
+    if not found:
+        return []
+    text = "; ".join(
+        f"{path} {short(one or 'nothing', 40)} → {short(two or 'nothing', 40)}" for path, one, two in found[:8]
+    )
+    more = f" and {len(found) - 8} more (see Machine)" if len(found) > 8 else ""
+    hardware = "Different hardware. " if base.fingerprint != new.fingerprint else ""
+    return [f"{hardware}What differs between the environments: {text}{more}."]
+
+
+def _choose_engines(database: Database, filters: Filters, entries: list[GroupEntry]) -> Sides | None:
+    with st.container(horizontal=True, gap="small"):
+        group = choose_group(filters, entries, database.read(machines))
+    points = add_series(database.read(group_points, group))
+    names = sorted(set(points["series"]))
+    if len(names) < 2:
+        show_empty(
+            "One engine so far",
+            "Only one engine, dtype and option set was measured for this model and head on this hardware:",
+            ["benchrun --backend torch:eager,torch:compile …"],
+        )
+        return None
+    options = {token(name): name for name in names}
+    with st.container(horizontal=True, gap="small"):
+        first = filters.choose("first", "First", options, width=300)
+        second = filters.choose(
+            "second", "Second", options, default=next(key for key in options if key != first), width=300
+        )
+    base, new = (points[points["series"] == options[key]] for key in (first, second))
+    return Sides(
+        base,
+        new,
+        options[first],
+        options[second],
+        SAME_SHAPE,
+        across_time=bool(set(base["run_id"]) != set(new["run_id"])),
+    )
+
+
+def _choose_machines(database: Database, filters: Filters, entries: list[GroupEntry]) -> Sides | None:
+    seen = database.read(machines)
+    shared = _shared_groups(entries)
+    if not shared:
+        show_empty(
+            "No model on two machines yet",
+            "Measure the same model, head, workload and protocol on a second machine and bring its database here:",
+            ["benchrun merge OTHER.db"],
+        )
+        return None
+    names = machine_names(seen)
+    with st.container(horizontal=True, gap="small"):
+        key = filters.choose(
+            "what",
+            "Model, head, workload",
+            {token(_group_key(each[0].group)): _group_text(each[0].group) for each in shared},
+            width=300,
+        )
+        chosen = next((each for each in shared if token(_group_key(each[0].group)) == key), shared[0])
+        labels = distinct_short([hardware_label(each.group, seen, names) for each in chosen], 56)
+        options = {token(f"{e.group.fingerprint}/{named(e.group.device)}"): e.group for e in chosen}
+        text = {key: labels[hardware_label(group, seen, names)] for key, group in options.items()}
+        first = filters.choose("first", "First machine", text, width=300)
+        second = filters.choose(
+            "second", "Second machine", text, default=next(key for key in text if key != first), width=300
+        )
+    base, new = (database.read(group_points, options[key]) for key in (first, second))
+    notes = []
+    threads = [sorted({int(value) for value in side["threads"].dropna()}) for side in (base, new)]
+    if threads[0] != threads[1]:
+        notes.append(f"Thread counts: {', '.join(map(str, threads[0]))} and {', '.join(map(str, threads[1]))}.")
+    return Sides(base, new, text[first], text[second], ("series", *SAME_SHAPE), notes=tuple(notes))
+
+
+def _group_key(group: Group) -> str:
+    return "|".join(named(part) for part in (group.model, group.overrides, group.head, group.workload, group.protocol))
+
+
+def _group_text(group: Group) -> str:
+    return short(f"{named(group.model)} · {named(group.head)} · {named(group.workload)}", 64)
+
+
+def _shared_groups(entries: list[GroupEntry]) -> list[list[GroupEntry]]:
+    """Groups that were measured on several machines or devices."""
+    found: dict[str, list[GroupEntry]] = {}
+    for entry in entries:
+        found.setdefault(_group_key(entry.group), []).append(entry)
+    return [each for each in found.values() if len(each) > 1]

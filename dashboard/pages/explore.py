@@ -1,0 +1,214 @@
+"""Explore: one model on one machine, its engines against each other over batch and sequence length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from benchrun.dashboard.charts.figures import AXES, CLOCKS, FIGURES, LATENCIES, THROUGHPUT, Figure
+from benchrun.dashboard.charts.frontier import best_under, frontier_chart
+from benchrun.dashboard.charts.heatmap import heat_map, value_span
+from benchrun.dashboard.charts.scaling import scaling_chart
+from benchrun.dashboard.components.database import Database
+from benchrun.dashboard.components.downloads import offer_csv
+from benchrun.dashboard.components.drawing import current_look, draw
+from benchrun.dashboard.components.filters import Filters
+from benchrun.dashboard.components.group_filter import choose_group
+from benchrun.dashboard.components.notices import LeftOut, show_empty, show_left_out, show_unknown
+from benchrun.dashboard.components.text import markdown
+from benchrun.dashboard.formats import figure as figure_text
+from benchrun.dashboard.formats import known, named, token
+from benchrun.dashboard.labels import add_series
+from benchrun.dashboard.selection import drawable, explain_missing, explain_neighbours, notes_on
+from benchrun.dashboard.speedups import speedup_table
+from benchrun.dashboard.tabular import public
+from benchrun.results.views.catalogue import Group, groups, machines
+from benchrun.results.views.latest import latest_results
+from benchrun.results.views.summaries import summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sqlalchemy import Connection
+
+VIEWS = {"latency": "Latency", "throughput": "Throughput", "frontier": "Frontier", "heat": "Heat map", "table": "Table"}
+MOST_SERIES = 16
+
+
+def latest_points(connection: Connection, group: Group) -> dict[str, pd.DataFrame]:
+    """One row a point of a group, from its latest run, with series names; by clock, `device` only where it was read."""
+    launches = latest_results(connection, group)
+    found = {"host": add_series(summarise(launches))}
+    if launches["device_n"].gt(0).any():
+        found["device"] = add_series(summarise(launches, "device"))
+    return found
+
+
+def show(database: Database) -> None:
+    """The page."""
+    st.title("Explore")
+    entries = database.read(groups)
+    if not entries:
+        show_empty(
+            "Nothing measured yet",
+            "This database has no measurements. A first sweep takes a minute:",
+            ["benchrun --backend torch --model tiny --batch 1,8 --seq 32,128"],
+        )
+        return
+    filters = Filters("explore")
+    with st.container(horizontal=True, gap="small"):
+        group = choose_group(filters, entries, database.read(machines))
+        by_clock = database.read(latest_points, group)
+        points = by_clock["host"]
+        dtypes = filters.choose_many(
+            "dtype",
+            "Dtype",
+            {token(v): named(v) for v in _by_name(points["dtype"])},
+            show=points["dtype"].nunique() > 1,
+            width=165,
+        )
+        engines = filters.choose_many(
+            "engine", "Engines", {token(v): v for v in _by_name(points["series"])}, placeholder="all"
+        )
+        if "device" in by_clock:
+            points = by_clock[filters.choose("clock", "Clock", CLOCKS, default="host", width=250)]
+    if dtypes:
+        points = points[[token(value) in dtypes for value in points["dtype"]]]
+    if engines:
+        points = points[[token(value) in engines for value in points["series"]]]
+    view = filters.choose("view", "View", VIEWS, kind="segments")
+    left_out = [LeftOut(text) for text in explain_neighbours(group, entries)]
+    show_unknown(filters.unknown)
+    if points.empty:
+        show_empty(
+            "No point is left",
+            "No measured point has this dtype and engine together. Take one of the two filters away.",
+        )
+    elif view in ("latency", "throughput"):
+        left_out += _show_scaling(filters, points, view)
+    elif view == "frontier":
+        left_out += _show_frontier(filters, points)
+    elif view == "heat":
+        left_out += _show_heat_maps(filters, points)
+    else:
+        left_out += _show_table(filters, points)
+    notes = notes_on(drawable(points, ()))
+    if notes:
+        st.caption("Keep in mind: " + markdown("; ".join(notes), 600) + ".")
+    show_left_out(left_out)
+    offer_csv(public(points), "explore")
+    filters.commit()
+
+
+def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> list[LeftOut]:
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        x = filters.choose("x", "Against", {"batch": "batch", "seq": "sequence length"}, default="batch")
+        other = "seq" if x == "batch" else "batch"
+        fixed = _choose_size(filters, points, other)
+        if view == "latency":
+            figure = LATENCIES[filters.choose("figure", "Figure", {name: name for name in LATENCIES}, default="p50")]
+            band = filters.switch("band", "Bands to p95 and p99", default=True)
+        else:
+            rates = {"throughput": "sequences/s", "tokens": "effective tokens/s"}
+            figure, band = FIGURES[filters.choose("rate", "Figure", rates, default="throughput")], False
+        logarithmic = filters.switch("log", "Logarithmic", default=True)
+    at = points[points[other] == fixed] if fixed is not None else points.iloc[0:0]
+    drawn = drawable(at, [figure.column])
+    _warn_crowded(drawn)
+    if drawn.empty:
+        show_empty("Nothing to draw", "No point with this " + AXES[other].partition(",")[0] + " has this figure.")
+    else:
+        chart = scaling_chart(drawn, x, figure, current_look(), band=band, logarithmic=logarithmic)
+        draw(chart, f"{figure.axis} against {AXES[x]}, one line for each of {drawn['series'].nunique()} series")
+    return [LeftOut(text) for text in explain_missing(at, [figure.column])]
+
+
+def _show_frontier(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        figure = LATENCIES[filters.choose("tail", "Latency", {name: name for name in LATENCIES}, default="p99")]
+        drawn = drawable(points, [figure.column, THROUGHPUT.column])
+        usual = float(f"{drawn[figure.column].median():.1g}") if not drawn.empty else 10.0
+        limit = filters.number("limit", "Limit, ms", default=usual, least=0.001, most=1e7)
+    _warn_crowded(drawn)
+    if drawn.empty:
+        show_empty("Nothing to draw", "No point has both a latency and a throughput.")
+    else:
+        _say_best(drawn, figure, limit)
+        draw(
+            frontier_chart(drawn, figure, limit, current_look()),
+            f"throughput against {figure.axis}, limit {limit:g} ms",
+        )
+        st.caption(
+            "A line joins the batches of one series at one sequence length. Ringed: no other point of that length is better in both."
+        )
+    return [LeftOut(text) for text in explain_missing(points, [figure.column, THROUGHPUT.column])]
+
+
+def _say_best(drawn: pd.DataFrame, figure: Figure, limit: float) -> None:
+    best = best_under(drawn, figure, limit)
+    if best.empty:
+        st.markdown(f"Nothing stays under **{limit:g} ms** {figure.title.removeprefix('latency ')}.")
+        return
+    lines = [
+        f"- {int(row.seq):,} tokens: **{figure_text(row.throughput_seq_s)} sequences/s** "
+        f"with {markdown(row.series)}, batch {int(row.batch):,} "
+        f"({figure.title.removeprefix('latency ')} {figure_text(getattr(row, figure.column))} ms)"
+        for row in best.itertuples(index=False)
+        if known(row.seq)
+    ]
+    st.markdown(
+        f"Most throughput under **{limit:g} ms** {figure.title.removeprefix('latency ')}:\n\n" + "\n".join(lines[:12])
+    )
+
+
+def _show_heat_maps(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
+    with st.container(horizontal=True, gap="small"):
+        figure = FIGURES[
+            filters.choose("cell", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")
+        ]
+    placed = points[points["batch"].notna() & points["seq"].notna()]
+    span = value_span(placed, figure)
+    for series in _by_name(placed["series"])[:MOST_SERIES]:
+        draw(
+            heat_map(placed[placed["series"] == series], figure, current_look(), span, title=series),
+            f"{figure.axis} of {series} by batch and sequence length",
+        )
+    return [LeftOut(text) for text in explain_missing(points, [figure.column])]
+
+
+def _show_table(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
+    names = _by_name(points["series"])
+    with st.container(horizontal=True, gap="small"):
+        figure = FIGURES[
+            filters.choose("column", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")
+        ]
+        reference = filters.choose(
+            "reference",
+            "Speed-up against",
+            {token(name): name for name in names},
+            default=token(points["series"].value_counts().index[0]),
+            width=290,
+        )
+    chosen = next(name for name in names if token(name) == reference)
+    st.html(speedup_table(points, figure, chosen))
+    return [LeftOut(text) for text in explain_missing(points, [figure.column]) if "without figures" not in text]
+
+
+def _choose_size(filters: Filters, points: pd.DataFrame, column: str) -> float | None:
+    values = sorted(set(points[column].dropna()))
+    options = {f"{value:g}": f"{value:,.0f}" for value in values}
+    label = "Sequence length" if column == "seq" else "Batch"
+    counts = points[column].value_counts()
+    usual = f"{counts.index[0]:g}" if not counts.empty else None
+    chosen = filters.choose(column, label, options, default=usual)
+    return float(chosen) if chosen else None
+
+
+def _warn_crowded(points: pd.DataFrame) -> None:
+    number = points["series"].nunique()
+    if number > MOST_SERIES:
+        st.info(f"{number} series are hard to tell apart: choose some engines above.", icon=":material/filter_alt:")
+
+
+def _by_name(values: pd.Series[str]) -> list[str]:
+    return sorted(set(values), key=lambda value: (not known(value), str(value)))

@@ -1,0 +1,175 @@
+"""Machine: what was measured on, in which environments, and how well each engine is known there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from benchrun.dashboard.components.database import Database
+from benchrun.dashboard.components.filters import Filters
+from benchrun.dashboard.components.notices import show_empty, show_unknown
+from benchrun.dashboard.formats import (
+    DASH,
+    count,
+    distinct_short,
+    engine_text,
+    hardware,
+    known,
+    moment,
+    named,
+    short,
+    size,
+)
+from benchrun.dashboard.markup import Cell, Column, pairs, table
+from benchrun.dashboard.pages.overview import FIRST_SWEEP
+from benchrun.results.views.catalogue import Machine, machines
+from benchrun.results.views.environments import EnvironmentUse, differences, engine_evidence, environment_uses, flatten
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BYTES = ("memory_bytes",)
+
+
+def show(database: Database) -> None:
+    """The page."""
+    st.title("Machine")
+    seen = database.read(machines)
+    if not seen:
+        show_empty(
+            "No machine yet", "The first run records its hardware, driver and library versions here:", [FIRST_SWEEP]
+        )
+        return
+    filters = Filters("machine")
+    names = distinct_short([f"{hardware(machine.details)} · {machine.fingerprint}" for machine in seen], 64)
+    options = {machine.fingerprint: names[f"{hardware(machine.details)} · {machine.fingerprint}"] for machine in seen}
+    fingerprint = filters.choose("machine", "Hardware", options, width=420)
+    uses = database.read(environment_uses)
+    own = [use for use in uses if use.fingerprint == fingerprint]
+    show_unknown(filters.unknown)
+    machine = next(each for each in seen if each.fingerprint == fingerprint)
+    _show_facts(machine)
+    _show_engines(database.read(engine_evidence, fingerprint))
+    _show_environments(own)
+    _show_differences(filters, uses, own)
+    filters.commit()
+
+
+def _show_facts(machine: Machine) -> None:
+    facts = flatten(machine.details)
+    st.html(
+        pairs(
+            [
+                (name, Cell(size(value) if name in _BYTES and value.isdigit() else short(value, 200)))
+                for name, value in facts.items()
+            ]
+        )
+    )
+    st.caption(
+        "Newest environment of this hardware. Clocks, power, throttling and measured ceilings are not recorded yet."
+    )
+
+
+def _show_engines(evidence: pd.DataFrame) -> None:
+    st.subheader("Engines seen here")
+    if evidence.empty:
+        st.markdown("None in the latest runs.")
+        return
+    columns = [
+        Column("engine"), Column("device"), Column("dtype"), Column("launches", number=True), Column("ok", number=True),
+        Column("answer right", number=True), Column("not compared", number=True), Column("wrong answer", number=True),
+        Column("failed or skipped", number=True), Column("largest error", "relative L2", number=True), Column("what that shows"),
+    ]  # fmt: skip
+    rows: list[list[Cell | str]] = [
+        [
+            Cell(engine_text(row.backend, row.variant), "strong"), named(row.device), named(row.dtype),
+            f"{row.launches:,}", f"{row.ok:,}", f"{row.right:,}",
+            Cell(f"{row.unchecked:,}", "" if row.unchecked else "muted"), Cell(f"{row.invalid:,}", "failed" if row.invalid else "muted"),
+            Cell(f"{row.other:,}", "failed" if row.other else "muted"), f"{row.worst:.1e}" if known(row.worst) else DASH,
+            evidence_words(row.ok, row.right, row.invalid),
+        ]
+        for row in evidence.itertuples(index=False)
+    ]  # fmt: skip
+    st.html(table(columns, rows))
+    st.caption(
+        "From the latest 20 runs on this hardware. It shows what ran here; how far the project itself verified each "
+        "engine is what 'benchrun backends' prints."
+    )
+
+
+def evidence_words(ok: int, right: int, invalid: int) -> Cell:
+    """What launches say of an engine on a machine."""
+    if invalid:
+        return Cell("gave wrong answers", "failed")
+    if right and right == ok:
+        return Cell("executed, every answer right", "strong")
+    if right:
+        return Cell("executed, answers partly compared")
+    return Cell("executed, answers not compared") if ok else Cell("never executed here", "muted")
+
+
+def _show_environments(own: list[EnvironmentUse]) -> None:
+    st.subheader("Environments")
+    columns = [
+        Column("number", number=True),
+        Column("runs", number=True),
+        Column("first used"),
+        Column("last used"),
+        Column("what sets it apart from the one before"),
+    ]
+    rows: list[list[Cell | str]] = []
+    ordered = sorted(own, key=lambda use: use.id)
+    for before, use in zip([None, *ordered], ordered, strict=False):
+        changes = differences(before.details, use.details) if before is not None else []
+        text = "; ".join(
+            f"{path.rpartition('.')[2]} {short(one or DASH, 24)} → {short(two or DASH, 24)}"
+            for path, one, two in changes[:4]
+        )
+        more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
+        rows.append(
+            [
+                f"{use.id}",
+                f"{use.runs:,}",
+                moment(use.first),
+                moment(use.last),
+                Cell((text or "first one") + more, "" if text else "muted"),
+            ]
+        )
+    st.html(table(columns, rows[::-1]))
+
+
+def _show_differences(filters: Filters, uses: list[EnvironmentUse], own: list[EnvironmentUse]) -> None:
+    st.subheader("Two environments side by side")
+    if len(uses) < 2:
+        st.markdown(
+            "There is one environment so far; a second one (other hardware, another driver or library version) can be "
+            "compared with it here."
+        )
+        return
+    options = {str(use.id): f"{use.id} · {short(hardware(use.details), 40)} · {moment(use.last)}" for use in uses}
+    with st.container(horizontal=True, gap="small"):
+        first = filters.choose(
+            "first",
+            "First",
+            options,
+            default=str(own[-1].id if len(own) > 1 else next(u.id for u in uses if u.id != own[0].id)),
+            width=420,
+        )
+        second = filters.choose("second", "Second", options, default=str(own[0].id), width=420)
+    by_id = {str(use.id): use for use in uses}
+    found = differences(by_id[first].details, by_id[second].details)
+    if not found:
+        st.markdown("They are the same." if first == second else "No recorded detail differs.")
+        return
+    st.markdown(f"{count(len(found), 'detail')} {'differs' if len(found) == 1 else 'differ'}:")
+    columns = [Column("detail"), Column("first"), Column("second")]
+    st.html(
+        table(
+            columns,
+            [
+                [path, Cell(one or DASH, "" if one else "muted"), Cell(two or DASH, "" if two else "muted")]
+                for path, one, two in found
+            ],
+        )
+    )

@@ -1,0 +1,191 @@
+"""Overview: what ran lately, what it changed, what failed, and on which hardware."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from benchrun.dashboard.charts.ratios import ratio_chart
+from benchrun.dashboard.comparison import names_of_pairs
+from benchrun.dashboard.components.database import Database
+from benchrun.dashboard.components.drawing import current_look, draw
+from benchrun.dashboard.components.links import href
+from benchrun.dashboard.components.notices import show_empty
+from benchrun.dashboard.components.text import markdown
+from benchrun.dashboard.formats import DASH, ago, count, engine_text, hardware, known, moment, short
+from benchrun.dashboard.markup import Cell, Column, table
+from benchrun.dashboard.sentences import CROSS_SESSION, findings, point_text
+from benchrun.results.views.catalogue import Machine, machines
+from benchrun.results.views.changes import latest_changes
+from benchrun.results.views.failures import latest_failures
+from benchrun.results.views.ratios import certain_size
+from benchrun.results.views.runs import RunOutcome, latest_outcomes, totals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_CHANGES = 14
+MOST_FAILURES = 12
+FIRST_SWEEP = "benchrun --backend torch --model tiny --batch 1,8 --seq 32,128"
+_STATES = {"running": "in progress", "finished": "finished", "interrupted": "interrupted"}
+
+
+def show(database: Database) -> None:
+    """The page."""
+    st.title("Overview")
+    outcomes = database.read(latest_outcomes)
+    if not outcomes:
+        show_empty(
+            "Nothing measured yet",
+            "This database is ready and holds no run. A first sweep takes a minute:",
+            [FIRST_SWEEP],
+        )
+        return
+    seen = database.read(machines)
+    _show_totals(database, outcomes)
+    for outcome in outcomes:
+        if outcome.entry.state == "running":
+            _show_progress(outcome)
+    st.subheader("Latest runs")
+    st.html(runs_table(outcomes, seen, datetime.now(UTC)))
+    _show_changes(database.read(latest_changes), len(outcomes))
+    _show_failures(database.read(latest_failures))
+    st.subheader("Hardware")
+    st.html(machines_table(seen))
+    st.caption("Gate verdicts are not in this database's schema yet; they will be listed here.")
+
+
+def _show_totals(database: Database, outcomes: list[RunOutcome]) -> None:
+    numbers = database.read(totals)
+    with st.container(horizontal=True, gap="medium"):
+        for label, value in (
+            ("Runs", numbers.runs),
+            ("Points", numbers.points),
+            ("Measurements", numbers.measurements),
+            ("Machines", numbers.machines),
+        ):
+            st.metric(label, f"{value:,}", width=140)
+        st.metric("Last run", ago(outcomes[0].entry.started, datetime.now(UTC)), width=220)
+
+
+def _show_progress(outcome: RunOutcome) -> None:
+    done = outcome.ok + outcome.failed
+    name = markdown(outcome.entry.label or outcome.entry.id, 60)
+    with st.container(border=True):
+        text = (
+            f"**{name}** is measuring: {done:,} of {count(outcome.points, 'point')} done. This page follows by itself."
+        )
+        st.progress(done / outcome.points if outcome.points else 0.0, text=text)
+
+
+def runs_table(outcomes: list[RunOutcome], seen: list[Machine], now: datetime) -> str:
+    """The latest runs as HTML."""
+    details = {machine.fingerprint: machine.details for machine in seen}
+    columns = [
+        Column("run"), Column("started"), Column("state"), Column("model"), Column("engines"), Column("hardware"), Column("commit"),
+        Column("points", number=True), Column("ok", number=True), Column("failed", number=True), Column("not measured", number=True),
+        Column(""),
+    ]  # fmt: skip
+    rows: list[list[Cell | str]] = []
+    for outcome in outcomes:
+        entry = outcome.entry
+        rest = outcome.points - outcome.ok - outcome.failed
+        engines = ", ".join(engine_text(backend, variant) for backend, variant in outcome.engines)
+        rows.append(
+            [
+                Cell(short(entry.label or entry.id, 40), "strong", entry.id, href("distribution", {"run": entry.id})),
+                Cell(ago(entry.started, now), "", moment(entry.started)),
+                Cell(_STATES.get(entry.state, entry.state), "muted" if entry.state == "finished" else "strong"),
+                Cell(short(", ".join(outcome.models) or DASH, 32), "", ", ".join(outcome.models)),
+                Cell(short(engines or DASH, 40), "", engines),
+                Cell(short(hardware(details.get(entry.fingerprint, {})), 30), "", f"fingerprint {entry.fingerprint}"),
+                Cell((entry.commit or DASH)[:9], "muted", entry.commit or "started outside a repository"),
+                f"{outcome.points:,}",
+                f"{outcome.ok:,}",
+                Cell(f"{outcome.failed:,}", "failed" if outcome.failed else "muted"),
+                Cell(f"{rest:,}", "strong" if rest else "muted"),
+                Cell(
+                    "compare",
+                    "",
+                    "with the run before it on the same machine",
+                    href("compare", {"mode": "runs", "new": entry.id}),
+                ),
+            ]
+        )
+    return table(columns, rows)
+
+
+def _show_changes(changes: pd.DataFrame, runs: int) -> None:
+    st.subheader("What changed")
+    if changes.empty:
+        st.markdown(f"No series of the latest {count(runs, 'run')} was measured before: nothing to compare yet.")
+        return
+    broken = changes[(changes["status_new"] != "ok") & (changes["status_base"] == "ok")]
+    both = changes[changes["word"].notna()]
+    st.markdown(f"Each series' latest run against the one before it. {findings(both['word'])}")
+    if len(broken):
+        names = ", ".join(markdown(point_text(row), 90) for row in broken.head(5).itertuples(index=False))
+        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+        st.warning(
+            f"**{count(len(broken), 'point')} that worked before failed:** {names}{more}.", icon=":material/error:"
+        )
+    told = both[both["word"].isin(["slower", "faster"])].assign(certain=lambda rows: certain_size(rows))
+    told = told.sort_values("certain", ascending=False).head(MOST_CHANGES)
+    if told.empty:
+        st.caption(f"No difference stands out from the spread between launches. {CROSS_SESSION}")
+        return
+    named = told.assign(name=names_of_pairs(told))
+    draw(
+        ratio_chart(named, current_look(), base="the run before", new="the latest run"),
+        "differences of p50 to the run before, with intervals",
+    )
+    st.caption(CROSS_SESSION)
+
+
+def _show_failures(failures: pd.DataFrame) -> None:
+    st.subheader("Failed points")
+    if failures.empty:
+        st.markdown("None in the latest runs.")
+        return
+    columns = [Column("run"), Column("point"), Column("status"), Column("phase"), Column("why")]
+    rows: list[list[Cell | str]] = [
+        [
+            Cell(short(row.run_label or row.run_id, 32), "", row.run_id, href("distribution", {"run": row.run_id})),
+            point_text(row),
+            Cell(row.status, "failed"),
+            Cell(row.phase or DASH, "muted"),
+            short(row.error if known(row.error) else row.parity_reason if known(row.parity_reason) else DASH, 110),
+        ]
+        for row in failures.head(MOST_FAILURES).itertuples(index=False)
+    ]
+    st.html(table(columns, rows))
+    if len(failures) > MOST_FAILURES:
+        st.caption(
+            f"and at least {count(len(failures) - MOST_FAILURES, 'more failed launch', 'more failed launches')} in the latest runs."
+        )
+
+
+def machines_table(seen: list[Machine]) -> str:
+    """Hardware as HTML."""
+    columns = [
+        Column("hardware"),
+        Column("fingerprint"),
+        Column("environments", number=True),
+        Column("runs", number=True),
+        Column("last used"),
+        Column(""),
+    ]
+    rows: list[list[Cell | str]] = [
+        [
+            Cell(short(hardware(machine.details), 60), "strong"),
+            Cell(machine.fingerprint, "muted"),
+            f"{machine.environments:,}",
+            f"{machine.runs:,}",
+            moment(machine.last),
+            Cell("look", "", "environments, versions, engines", href("machine", {"machine": machine.fingerprint})),
+        ]
+        for machine in seen
+    ]
+    return table(columns, rows)

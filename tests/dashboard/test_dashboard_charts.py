@@ -1,0 +1,289 @@
+"""Chart builders: what they draw is valid Vega-Lite that the renderer accepts, and readable on both backgrounds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import vl_convert
+
+from benchrun.dashboard.charts.distribution import (
+    MOST_DRAWN,
+    ecdf_chart,
+    ecdf_frame,
+    histogram_chart,
+    histogram_frame,
+    sequence_chart,
+    sequence_frame,
+)
+from benchrun.dashboard.charts.figures import FIGURES, LATENCIES
+from benchrun.dashboard.charts.frontier import best_under, frontier_chart, frontier_mask
+from benchrun.dashboard.charts.heatmap import heat_map, value_span
+from benchrun.dashboard.charts.look import DARK, LIGHT, Look, look_of
+from benchrun.dashboard.charts.parts import interval_text, log_ticks, tail_text
+from benchrun.dashboard.charts.published import published_chart
+from benchrun.dashboard.charts.ratios import axis_range, ratio_chart, ratio_ticks
+from benchrun.dashboard.charts.scaling import scaling_chart
+from benchrun.dashboard.charts.trend import run_order, trend_chart
+from benchrun.dashboard.comparison import compare_table, names_of_pairs
+from benchrun.dashboard.labels import add_series
+from benchrun.dashboard.selection import drawable
+from benchrun.dashboard.style import BORDER, PRIMARY, SECONDARY
+from benchrun.results.store import open_store
+from benchrun.results.views.latest import run_results
+from benchrun.results.views.pairing import pair
+from benchrun.results.views.summaries import summarise
+
+LOOKS = pytest.mark.parametrize("look", [LIGHT, DARK], ids=["light", "dark"])
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    """Points of the runs of the database `several`, by the number of the run."""
+    from tests.dashboard.stores import make
+
+    path = make(tmp_path_factory.mktemp("charts") / "several.db", "several")
+    with open_store(path, read_only=True) as store, store.reading() as connection:
+        return {each.id[-1]: add_series(summarise(run_results(connection, each.id))) for each in store.runs()}
+
+
+def rendered(chart: Any) -> str:
+    """The chart as SVG, by the same Vega-Lite that the browser runs."""
+    svg: str = vl_convert.vegalite_to_svg(chart.properties(width=700).to_dict())
+    assert svg.startswith("<svg") and "NaN" not in svg
+    return svg
+
+
+@LOOKS
+@pytest.mark.parametrize(
+    ("x", "figure", "band", "logarithmic"),
+    [("batch", "p50", True, True), ("seq", "p99", False, False), ("batch", "throughput", False, True)],
+)
+def test_scaling(
+    several: dict[str, pd.DataFrame], look: Look, x: str, figure: str, band: bool, logarithmic: bool
+) -> None:
+    points = drawable(several["4"], [FIGURES[figure].column])
+    svg = rendered(scaling_chart(points, x, FIGURES[figure], look, band=band, logarithmic=logarithmic))
+    for series in set(points["series"]):
+        assert series in svg
+    assert FIGURES[figure].axis in svg
+
+
+@LOOKS
+def test_frontier(several: dict[str, pd.DataFrame], look: Look) -> None:
+    points = drawable(several["4"], ["p99_ms", "throughput_seq_s"])
+    assert "limit 2 ms" in rendered(frontier_chart(points, LATENCIES["p99"], 2.0, look))
+    assert ">limit" not in rendered(frontier_chart(points, LATENCIES["p99"], None, look))
+
+
+def test_frontier_mask_is_what_nothing_else_beats() -> None:
+    points = pd.DataFrame(
+        {
+            "p99_ms": [1.0, 2.0, 3.0, 2.5, 9.0],
+            "throughput_seq_s": [10.0, 30.0, 20.0, 40.0, 1.0],
+            "seq": [32, 32, 32, 32, 64],
+        }
+    )
+    assert frontier_mask(points, LATENCIES["p99"]) == [True, True, False, True, True]
+    best = best_under(points, LATENCIES["p99"], 2.2)
+    assert best[["seq", "throughput_seq_s"]].to_numpy().tolist() == [[32.0, 30.0]]
+
+
+@LOOKS
+def test_heat_map_labels_failures(several: dict[str, pd.DataFrame], look: Look) -> None:
+    points = several["4"]
+    one = points[points["series"] == points["series"].iloc[0]]
+    svg = rendered(heat_map(one, FIGURES["p50"], look, value_span(points, FIGURES["p50"]), title="a series"))
+    assert ">oom<" in svg and "a series" in svg
+    failed = one.assign(status="timeout", p50_ms=np.nan, launches=0)
+    assert rendered(heat_map(failed, FIGURES["p50"], look, value_span(failed, FIGURES["p50"]))).count(
+        ">timeout<"
+    ) == len(one)
+
+
+@LOOKS
+def test_ratios(several: dict[str, pd.DataFrame], look: Look) -> None:
+    result = pair(several["4"], several["5"])
+    rows = result.rows.assign(name=names_of_pairs(result.rows))
+    svg = rendered(ratio_chart(rows, look, base="the first", new="the second"))
+    assert "slower" in svg and rows["name"].is_unique
+    assert compare_table(rows, FIGURES["p50"]).count("<tr>") == len(rows) + 1
+
+
+def test_ratio_axis_holds_all_ratios_and_few_ticks() -> None:
+    for ratio, low, high in itertools.product((1.001, 1.04, 1.3, 0.2, 40.0), (0.001, 0.9, None), (1.2, 1e6, None)):
+        frame = pd.DataFrame({"ratio": [ratio], "ratio_low": [low], "ratio_high": [high]})
+        start, end = axis_range(frame)
+        assert start <= ratio <= end and start < 1 < end
+        ticks = ratio_ticks(start, end)
+        assert 1.0 in ticks and len(ticks) <= 9 and all(start <= tick <= end for tick in ticks)
+
+
+@LOOKS
+@pytest.mark.parametrize("logarithmic", [True, False])
+def test_distribution(look: Look, logarithmic: bool) -> None:
+    samples = np.exp(np.random.default_rng(0).normal(0, 0.1, 300))
+    rendered(ecdf_chart(ecdf_frame(samples, "a", "launch 1"), look, logarithmic=logarithmic))
+    rendered(
+        histogram_chart(
+            histogram_frame([("a", samples), ("b", samples * 2)], logarithmic=logarithmic),
+            look,
+            logarithmic=logarithmic,
+        )
+    )
+    svg = rendered(
+        sequence_chart(sequence_frame(samples, "a", "launch 1", 0), {"launch 1": 0}, look, logarithmic=logarithmic)
+    )
+    assert "launch 1" in svg
+
+
+def test_very_many_samples_keep_their_extremes() -> None:
+    samples = np.exp(np.random.default_rng(0).normal(0, 0.1, 200_000))
+    samples[[17, 150_000]] = 9.0, 0.01
+    ecdf = ecdf_frame(samples, "a", "launch 1")
+    assert (
+        len(ecdf) <= MOST_DRAWN + 60
+        and ecdf["ms"].max() == 9.0
+        and ecdf["ms"].min() == 0.01
+        and ecdf["share"].iloc[-1] == 1
+    )
+    order = sequence_frame(samples, "a", "launch 1", 0)
+    drawn = order[order["kind"] == "sample"]
+    assert (
+        len(drawn) <= MOST_DRAWN
+        and {9.0, 0.01} <= set(drawn["ms"])
+        and drawn.loc[drawn["ms"] == 9.0, "number"].tolist() == [18.0]
+    )
+
+
+def test_equal_samples_still_have_a_histogram() -> None:
+    frame = histogram_frame([("a", np.full(20, 2.0))], logarithmic=False)
+    assert frame["count"].sum() == 20 and (frame["end"] > frame["start"]).all()
+
+
+@LOOKS
+@pytest.mark.parametrize("by_time", [True, False])
+def test_trend(several: dict[str, pd.DataFrame], look: Look, by_time: bool) -> None:
+    course = pd.concat([several[number].iloc[[1]] for number in "123456"], ignore_index=True)
+    marks = pd.DataFrame(
+        {
+            "run_id": [course["run_id"][2], course["run_id"][3]],
+            "kind": ["environment", "step"],
+            "text": ["torch 1 → 2", "level +30 %"],
+        }
+    )
+    svg = rendered(trend_chart(course, marks, FIGURES["p50"], look, by_time=by_time, logarithmic=by_time))
+    assert "torch 1 → 2" in svg and "level +30 %" in svg
+    assert rendered(trend_chart(course, marks.iloc[:0], FIGURES["p50"], look, by_time=by_time, logarithmic=False))
+    assert list(run_order(course.iloc[::-1]).values()) == [1, 2, 3, 4, 5, 6]
+
+
+@LOOKS
+def test_published(look: Look) -> None:
+    rows = pd.DataFrame(
+        {
+            "series": ["a", "a", "b"],
+            "ours": [True, True, False],
+            "batch": [1, 2, 1],
+            "ms": [1.0, 2.0, 0.5],
+            "note": ["", "", ""],
+        }
+    )
+    svg = rendered(published_chart(rows, look))
+    assert svg.index(">a<") < svg.index(">b<")
+    rendered(published_chart(rows[~rows["ours"]], look))
+
+
+@LOOKS
+def test_charts_offer_pictures_and_no_way_out(several: dict[str, pd.DataFrame], look: Look) -> None:
+    spec = scaling_chart(
+        drawable(several["4"], ["p50_ms"]), "batch", FIGURES["p50"], look, band=True, logarithmic=True
+    ).to_dict()
+    actions = spec["usermeta"]["embedOptions"]["actions"]
+    assert actions == {"export": {"png": True, "svg": True}, "source": False, "compiled": False, "editor": False}
+    text = json.dumps(spec)
+    assert '"bind": "legend"' in text and "interval of p50" in text and '"title": "n"' in text
+    assert '"href"' not in text and '"url"' not in text
+
+
+def test_ticks() -> None:
+    assert {1, 2, 5, 10} <= set(log_ticks([1.2, 90]))
+    assert {2, 3, 4} <= set(log_ticks([2, 5])) and 200 not in log_ticks([1e-3, 1e6]) and log_ticks([]) == [1.0]
+
+
+def test_tooltips_say_what_an_interval_is(several: dict[str, pd.DataFrame]) -> None:
+    row = next(several["4"].itertuples())
+    assert "95 % between 3 launches" in interval_text(row)
+    bare = next(several["4"].assign(p50_low_ms=np.nan).itertuples())
+    assert interval_text(bare) == "too few samples for one"
+    assert (
+        tail_text(3.0, None) == "3.000 ms, n too small for a bound"
+        and tail_text(3.0, 4.0) == "3.000 ms, at most 4.000 at 99 %"
+        and tail_text(None, 1.0) == "–"
+    )
+
+
+# --- colours ---------------------------------------------------------------------------------------------------------
+
+
+def contrast(one: str, two: str) -> float:
+    """WCAG 2.2's contrast ratio."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(two)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def as_seen(colour: str, kind: str) -> np.ndarray[Any, Any]:
+    """A colour in CIELAB as somebody with full protanopia or deuteranopia sees it (Machado, Oliveira & Fernandes 2009)."""
+    matrices = {
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        "normal": np.eye(3).tolist(),
+    }
+    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(matrices[kind]) @ linear, 0, 1)
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
+    scaled = to_xyz @ linear / np.array([0.95047, 1.0, 1.08883])
+    f = np.where(scaled > 216 / 24389, np.cbrt(scaled), (24389 / 27 * scaled + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@LOOKS
+def test_text_has_aa_contrast(look: Look) -> None:
+    for background in (look.background, SECONDARY[look.name]):
+        for colour in (look.text, look.muted, look.failed, look.slower, look.faster, PRIMARY[look.name]):
+            assert contrast(colour, background) >= 4.5, (colour, background)
+    for colour in (*look.series, look.unclear):
+        assert contrast(colour, look.background) >= 3
+    assert contrast(look.failed, look.failed_fill) >= 4.5
+    assert BORDER[look.name] and look_of(look.name) == look and look_of(None) == LIGHT
+
+
+@LOOKS
+def test_heat_map_labels_have_aa_contrast(look: Look, several: dict[str, pd.DataFrame]) -> None:
+    points = several["4"]
+    table = json.loads(json.dumps(heat_map(points, FIGURES["p50"], look, value_span(points, FIGURES["p50"])).to_dict()))
+    rows = next(iter(table["datasets"].values()))
+    assert len({row["fill"] for row in rows}) >= 4
+    for row in rows:
+        assert contrast(row["ink"], row["fill"]) >= 4.5, row
+
+
+@LOOKS
+@pytest.mark.parametrize("eyes", ["normal", "protan", "deutan"])
+def test_colours_differ_for_all_eyes(look: Look, eyes: str) -> None:
+    assert np.linalg.norm(as_seen(look.slower, eyes) - as_seen(look.faster, eyes)) > 40
+    for one, two in itertools.combinations(look.series[:5], 2):
+        assert np.linalg.norm(as_seen(one, eyes) - as_seen(two, eyes)) > 15, (one, two)
