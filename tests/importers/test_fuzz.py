@@ -10,6 +10,7 @@ import json
 import math
 import random
 import re
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -221,9 +222,12 @@ def test_a_hundred_thousand_mutations(name: str, tmp_path: Path, capsys: pytest.
     started = time.perf_counter()
     tally = fuzz(name, 100_000, 2, tmp_path)
     assert tally.recognised >= tally.tried / 2
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of the process: run each format in its own
+    assert peak_mib < 1024 and tally.slowest_s < 30
     with capsys.disabled():
         print(f"\n{name}: {tally.tried:,} tried, {tally.recognised:,} recognised, {tally.read:,} read, "
-              f"{tally.tried - tally.read:,} refused, slowest {tally.slowest_s:.2f} s, {time.perf_counter() - started:.0f} s")  # fmt: skip
+              f"{tally.tried - tally.read:,} refused, slowest {tally.slowest_s:.2f} s, {time.perf_counter() - started:.0f} s, "
+              f"peak {peak_mib:.0f} MiB")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["csv/summary.toml", "csv/samples.toml", "trtexec/sidecar_v11.toml"])
