@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from benchrun.results.gate_rows import GATE_KINDS, GATE_SIDES, GATE_STATES
 from benchrun.results.plain import plain_json, plain_text
 from benchrun.results.rows import RUN_STATES, STATUSES
 
@@ -320,3 +321,117 @@ class SampleSet(Base):
     n: Mapped[int]
     version: Mapped[int]
     data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Gate(Base):
+    """One gate run: see `gate_rows.GateRow`."""
+
+    __tablename__ = "gates"
+    __table_args__ = (
+        CheckConstraint(_one_of("state", GATE_STATES), name="state"),
+        CheckConstraint(_one_of("kind", GATE_KINDS), name="kind"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str]
+    started: Mapped[datetime] = mapped_column(index=True)
+    finished: Mapped[datetime | None]
+    state: Mapped[str]
+    kind: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    settings: Mapped[dict[str, Any]]
+    plan: Mapped[dict[str, Any]]
+    request: Mapped[dict[str, Any]]
+    limits: Mapped[list[dict[str, Any]]] = mapped_column(Document)
+    acceptances: Mapped[list[dict[str, Any]]] = mapped_column(Document)
+    notes: Mapped[list[str]] = mapped_column(Document)
+    version: Mapped[str]
+    stopped: Mapped[str]
+    verdict: Mapped[str | None]
+    exit_code: Mapped[int | None]
+    document: Mapped[str | None]
+
+
+class GateSide(Base):
+    """What one side of a gate ran. Its run may be removed; the verdict stays."""
+
+    __tablename__ = "gate_sides"
+    __table_args__ = (CheckConstraint(_one_of("side", GATE_SIDES), name="side"),)
+
+    gate_id: Mapped[str] = mapped_column(ForeignKey("gates.id", ondelete="CASCADE"), primary_key=True)
+    side: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"), index=True)
+    subject: Mapped[str]
+    label: Mapped[str]
+    git_commit: Mapped[str | None]
+    details: Mapped[dict[str, Any]]
+
+
+class GatePoint(Base):
+    """A point of a gate and its verdict. `base_key`, `new_key`: the point in each side's run."""
+
+    __tablename__ = "gate_points"
+    __table_args__ = (UniqueConstraint("gate_id", "ordinal"),)
+
+    gate_id: Mapped[str] = mapped_column(ForeignKey("gates.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    ordinal: Mapped[int]
+    label: Mapped[str]
+    device_class: Mapped[str]
+    worker: Mapped[str]
+    in_base: Mapped[bool]
+    in_new: Mapped[bool]
+    base_key: Mapped[str | None]
+    new_key: Mapped[str | None] = mapped_column(index=True)
+    verdict: Mapped[str | None]
+    reason: Mapped[str]
+    accepted: Mapped[str]
+
+
+class GateLaunch(Base):
+    """One launch of a gate; its measurements are the rows of its side's run whose `replicate` is `place`."""
+
+    __tablename__ = "gate_launches"
+    __table_args__ = (CheckConstraint(_one_of("side", GATE_SIDES), name="side"),)
+
+    gate_id: Mapped[str] = mapped_column(ForeignKey("gates.id", ondelete="CASCADE"), primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    side: Mapped[str]
+    stage: Mapped[int]
+    pair: Mapped[int]
+    fingerprint: Mapped[str]
+    points: Mapped[list[str]] = mapped_column(Document)
+    control_ms: Mapped[float | None]
+    started: Mapped[datetime]
+    finished: Mapped[datetime]
+
+
+class GateVerdict(Base):
+    """One metric of one point of a gate, as it was decided."""
+
+    __tablename__ = "gate_verdicts"
+    __table_args__ = (
+        ForeignKeyConstraint(["gate_id", "point"], ["gate_points.gate_id", "gate_points.key"], ondelete="CASCADE"),
+    )
+
+    gate_id: Mapped[str] = mapped_column(primary_key=True)
+    point: Mapped[str] = mapped_column(primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    verdict: Mapped[str]
+    stage: Mapped[str]
+    reason: Mapped[str]
+    launches: Mapped[int]
+    ratio: Mapped[float | None]
+    ratio_low: Mapped[float | None]
+    ratio_high: Mapped[float | None]
+    fresh_ratio: Mapped[float | None]
+    fresh_launches: Mapped[int]
+    p: Mapped[float | None]
+    p_adjusted: Mapped[float | None]
+    sd: Mapped[float | None]
+    excluded_slowdown: Mapped[float | None]
+    detectable_slowdown: Mapped[float | None]
+    base: Mapped[float | None]
+    new: Mapped[float | None]
+    improved: Mapped[bool]
+    check_work: Mapped[bool]
