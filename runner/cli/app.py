@@ -143,6 +143,10 @@ def run_sweep(
         float | None,
         typer.Option(help="Seconds after which a point is given up. (default: 300)", rich_help_panel="How"),
     ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(help="Measure a point again if throttled, shared or noisy. (default: 2)", rich_help_panel="How"),
+    ] = None,
     launches: Annotated[
         int | None, typer.Option(help="Repeat the sweep in fresh processes. (default: 1)", rich_help_panel="How")
     ] = None,
@@ -177,6 +181,7 @@ def run_sweep(
         "backend": backend, "model": model, "head": head, "weights": weights, "override": override or None, "batch": batch, "seq": seq,
         "dtype": dtype, "device": device, "workload": workload, "opt": opt or None, "iterations": iterations, "warmup": warmup,
         "max-time": max_time, "timeout": timeout, "launches": launches, "threads": threads, "transfers": transfers, "try-all": try_all,
+        "repeats": repeats,
     }  # fmt: skip
     return sweep(settings, SweepOptions(preset, config, label, resume, db, dry_run, json))
 
@@ -233,12 +238,68 @@ def export(
     return export_run(run, format, output, db)
 
 
+@app.command("import")
+def import_results(
+    format: Annotated[str, typer.Argument(help="A format ('benchrun import --list' names them), or auto.")] = "",
+    files: Annotated[list[Path] | None, typer.Argument(help="Files that another tool wrote.")] = None,
+    sidecar: Annotated[
+        list[Path] | None,
+        typer.Option("--sidecar", help="TOML or JSON with what the file cannot know; one for all, or one a file."),
+    ] = None,
+    formats: Annotated[bool, typer.Option("--list", help="List the formats and stop.")] = False,
+    db: Db = None,
+    json: Json = False,
+) -> int:
+    """Store what another tool measured, beside our own runs. Exit 0: all there; 1: a file could not be read; 2: usage."""
+    from benchrun.runner.cli.import_command import import_results, list_formats
+
+    if formats:
+        return list_formats(as_json=json)
+    return import_results(format, files or [], sidecar or [], db, as_json=json)
+
+
 @app.command()
 def rm(run: RunId, db: Db = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> int:
     """Remove a run and all its samples."""
     from benchrun.runner.cli.runs_command import remove_run
 
     return remove_run(run, db, sure=yes)
+
+
+published = typer.Typer(help="Figures that vendors published, with their conditions.", no_args_is_help=True)
+app.add_typer(published, name="published")
+
+
+@published.command("ls")
+def published_ls(json: Json = False) -> int:
+    """List the tables."""
+    from benchrun.runner.cli.published_command import list_tables
+
+    return list_tables(as_json=json)
+
+
+@published.command("show")
+def published_show(
+    name: Annotated[str, typer.Argument(help="A table as 'benchrun published ls' names it.", show_default=False)],
+    json: Json = False,
+) -> int:
+    """One table as it was printed, its conditions, and what looks odd in it."""
+    from benchrun.runner.cli.published_command import show_table
+
+    return show_table(name, as_json=json)
+
+
+@published.command("compare")
+def published_compare(
+    run: RunId,
+    table: Annotated[list[str] | None, typer.Option("--table", help="Only this table; may be repeated.")] = None,
+    db: Db = None,
+    json: Json = False,
+) -> int:
+    """Lay a run beside published rows of the same model, dtype and shape; what differs is spelled out. Exit 1: no row fits."""
+    from benchrun.runner.cli.published_command import compare_run
+
+    return compare_run(run, db, table or [], as_json=json)
 
 
 cache = typer.Typer(help="Exported graphs, compiled engines and the like, kept between runs.", no_args_is_help=True)

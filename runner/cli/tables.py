@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 WIDE = 120  # columns from which on the tables show more
 DASH = "–"
+_BLOCK = (
+    "model",
+    "head",
+    "dtype",
+    "device",
+    "workload",
+)  # what a table's heading says; an imported file may not know it
 P99_SAMPLES = 459  # from which on p99 has an upper bound
 
 
@@ -92,7 +99,8 @@ def run_header(record: RunRecord, db: str) -> Iterator[RenderableType]:
         if name in libraries
     )
     yield Text(f"run {run.id}{label} · {run.started:%Y-%m-%d %H:%M} UTC · {run.state}", style="bold")
-    yield Text(f"{gpu or hardware.get('cpu', 'unknown hardware')} · {shown or run.origin}")
+    named = gpu or hardware.get("device") or hardware.get("cpu", "unknown hardware")
+    yield Text(f"{named} · {shown or run.origin}")
     yield Text(f"database {db}", style="dim")
 
 
@@ -103,7 +111,10 @@ def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
         p = planned.point
         blocks.setdefault((p.model, p.head, p.dtype, p.device, p.workload, p.weights), []).append(planned)
     for (model, head, dtype, device, workload, weights), points in blocks.items():
-        yield Text(f"\n{model} · {head} · {dtype} · {device} · {workload} · weights {weights}", style="bold")
+        named = [
+            each or f"{name} unknown" for name, each in zip(_BLOCK, (model, head, dtype, device, workload), strict=True)
+        ]
+        yield Text(f"\n{' · '.join(named)} · weights {weights or 'unknown'}", style="bold")
         yield _block(record, points, width)
         yield from _remarks(record, points)
 
@@ -118,8 +129,10 @@ def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
         table.add_column(name, justify="left" if name in ("engine", "answer") else "right", no_wrap=True)
     for planned in points:
         point, status = planned.point, record.status(planned)
-        found = [each for each in record.by_point[point.key] if each.row.host is not None]
-        start = [Text(f"{point.backend}:{point.variant}"), Text(str(point.batch)), Text(str(point.seq))]
+        found = [
+            each for each in record.by_point[point.key] if each.row.host is not None or each.row.device is not None
+        ]
+        start = [Text(f"{point.backend}:{point.variant}"), Text(str(point.batch or DASH)), Text(str(point.seq or DASH))]
         if status in ("ok", "invalid") and found:
             style = "strike" if status == "invalid" else ""
             table.add_row(
@@ -164,7 +177,7 @@ def _columns(clock: str, wide: bool, several: bool) -> dict[str, Cell]:
     if wide:
         columns["tokens/s"] = lambda found: rate(_mean(each.row.tokens_s for each in found))
     columns["seq/s"] = lambda found: rate(_mean(each.row.throughput_seq_s for each in found))
-    columns["n"] = lambda found: str(sum(summary.n or 0 for summary in _summaries(found, clock)))
+    columns["n"] = lambda found: str(sum(summary.n or 0 for summary in _summaries(found, clock)) or DASH)
     return columns
 
 
