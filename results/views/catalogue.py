@@ -105,7 +105,7 @@ def machines(connection: Connection) -> list[Machine]:
     return _merge_machines(connection.execute(query).mappings())
 
 
-def _merge_machines(rows: Iterable[Mapping[str, Any]]) -> list[Machine]:
+def _merge_machines(rows: Iterable[Mapping[Any, Any]]) -> list[Machine]:
     found: dict[str, Machine] = {}
     for row in rows:
         known = found.get(row["fingerprint"])

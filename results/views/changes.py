@@ -45,7 +45,7 @@ def latest_changes(connection: Connection, runs: int = 12) -> pd.DataFrame:
             .join(Measurement, and_(Measurement.run_id == run, Measurement.point_key == sides.c.point_key, CURRENT))
             .where(sides.c.run_before.is_not(None))
         )
-        rows += [dict(row) | {"side": side} for row in connection.execute(query).mappings()]
+        rows += [{**row, "side": side} for row in connection.execute(query).mappings()]
     return _pair(connection, rows)
 
 

@@ -76,7 +76,7 @@ def measurement_select() -> list[Any]:
     ]
 
 
-def launches_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def launches_frame(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     """A frame with `COLUMNS` from rows selected with the functions above; empty, but with all columns, without rows."""
     import pandas as pd
 
@@ -127,11 +127,16 @@ def to_frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataF
     return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=_dtype(name)) for name in columns})
 
 
+def rows_of(frame: pd.DataFrame) -> Iterable[Any]:
+    """The rows of a frame, columns as attributes: what a column holds is not in pandas' types."""
+    return frame.itertuples(index=False)
+
+
 def _dtype(name: str) -> str | None:
     return "object" if name not in _NUMBERS else None
 
 
-def _threads(row: Mapping[str, Any]) -> int | None:
+def _threads(row: Mapping[Any, Any]) -> int | None:
     settings = row.get("settings")
     found = settings.get("threads") if isinstance(settings, dict) else None
     return found if isinstance(found, int) else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, func, select
 
-from benchrun.results.schema import Measurement, Run, RunPoint
+from benchrun.results.schema import Gate, Measurement, Run, RunPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class Freshness:
     newest_end: str
     running: int
     planned: int  # launches that running runs plan
+    gates: int
+    newest_gate: str  # start and end: a gate that ends changes its verdicts with its end
 
 
 def freshness(connection: Connection) -> Freshness:
@@ -30,6 +32,16 @@ def freshness(connection: Connection) -> Freshness:
     ).one()
     active = select(Run.id).where(Run.state == "running")
     planned = connection.execute(select(func.sum(RunPoint.replicates)).where(RunPoint.run_id.in_(active))).scalar()
+    gates = connection.execute(
+        select(func.count(), func.max(Gate.started), func.max(Gate.finished)).select_from(Gate)
+    ).one()
     return Freshness(
-        int(newest or 0), int(row[0]), str(row[1] or ""), str(row[2] or ""), int(row[3] or 0), int(planned or 0)
+        newest_measurement=int(newest or 0),
+        runs=int(row[0]),
+        newest_run=str(row[1] or ""),
+        newest_end=str(row[2] or ""),
+        running=int(row[3] or 0),
+        planned=int(planned or 0),
+        gates=int(gates[0]),
+        newest_gate=f"{gates[1] or ''} {gates[2] or ''}",
     )

@@ -29,8 +29,7 @@ def series_results(connection: Connection, fingerprint: str, keys: Sequence[str]
         .order_by(Measurement.started.desc())
         .limit(MOST_LAUNCHES)
     )
-    rows = connection.execute(query).mappings().all()
-    return launches_frame(reversed(rows))
+    return launches_frame(connection.execute(query).mappings().all()[::-1])
 
 
 def environment_details(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:

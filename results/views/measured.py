@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 from benchrun.results.published import MeasuredPoint
 from benchrun.results.published.tables import Conditions
 from benchrun.results.schema import Measurement
+from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,11 @@ def facts_of(connection: Connection, run_ids: list[str], keys: list[str]) -> dic
 
 def conditions(protocol: str, workload: str | None, facts: Mapping[str, Any]) -> Conditions:
     """What is recorded of a point's conditions; what is not stays None."""
-    parts = dict(part.partition("=")[::2] for part in protocol.split(";") if "=" in part)
+    parts: dict[str, str] = {}
+    for part in protocol.split(";"):
+        name, sign, value = part.partition("=")
+        if sign:
+            parts[name] = value
     transfers = {"exclude": "excluded", "include": "included"}.get(parts.get("transfers", ""))
     graph = facts.get("cuda_graph")
     accumulation = facts.get("accumulate_dtype")
@@ -54,7 +59,7 @@ def measured_points(
 ) -> list[MeasuredPoint]:
     """One for each `ok` point (`summaries.summarise`) whose shape is known."""
     found = []
-    for row in points.itertuples(index=False):
+    for row in rows_of(points):
         if row.status != "ok" or row.model is None or row.head is None or row.batch != row.batch or row.seq != row.seq:
             continue
         found.append(

@@ -48,7 +48,7 @@ def add_ratios(pairs: pd.DataFrame, figure: str = "p50_ms", *, more_is_better: b
     return pairs.assign(ratio=ratio, ratio_low=low, ratio_high=high, word=_words(ratio, low, high))
 
 
-def _words(ratio: Floats, low: Floats, high: Floats) -> list[str | None]:
+def _words(ratio: Floats, low: Floats, high: Floats) -> npt.NDArray[np.object_]:
     import numpy as np
 
     conditions = [
@@ -59,7 +59,7 @@ def _words(ratio: Floats, low: Floats, high: Floats) -> list[str | None]:
         (low > 1 / SAME_WITHIN) & (high < SAME_WITHIN),
     ]
     found = np.select(conditions, ["", "one launch", "slower", "faster", "same"], default="unclear")
-    return [str(word) or None for word in found]
+    return np.array([str(word) or None for word in found], dtype=object)
 
 
 def certain_size(pairs: pd.DataFrame) -> Floats:

@@ -143,7 +143,7 @@ def planned_count(connection: Connection, run_id: str) -> int:
     return int(connection.execute(select(func.count()).where(RunPoint.run_id == run_id)).scalar_one())
 
 
-def _entries() -> Select[Any]:
+def _entries() -> Select[*tuple[Any, ...]]:
     return select(
         Run.id,
         Run.label,

@@ -9,6 +9,7 @@ A figure is the arithmetic mean of its launches' figures, as `benchrun show` pri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchrun.results.records import UNMEASURED
@@ -83,7 +84,7 @@ def summarise(launches: pd.DataFrame, clock: str = "host") -> pd.DataFrame:
         peak_device_bytes=grouped["peak_device_bytes"].max(),
         peak_host_bytes=grouped["peak_host_bytes"].max(),
         started=grouped["started"].first(),
-        flags=[_union(found) for found in grouped["flags_text"].agg(list)],
+        flags=_objects([_union(found) for found in grouped["flags_text"].agg(list)]),
     ).reset_index()
     table = _add_reasons(table, work)
     table = _add_interval(table)
@@ -144,10 +145,10 @@ def _add_interval(table: pd.DataFrame) -> pd.DataFrame:
 
 def t_quantile(freedom: Floats, confidence: float = 0.95) -> Floats:
     """Two-sided quantile of Student's t for degrees of freedom [n] > 0."""
+    import numpy as np
     from scipy.special import stdtrit
 
-    found: Floats = stdtrit(freedom, 0.5 + confidence / 2)
-    return found
+    return np.asarray(stdtrit(freedom, 0.5 + confidence / 2), dtype=np.float64)
 
 
 def _highest(grouped: Any, name: str) -> pd.Series[float]:
@@ -156,9 +157,16 @@ def _highest(grouped: Any, name: str) -> pd.Series[float]:
     return largest
 
 
-def _true(shares: pd.Series[float]) -> list[bool | None]:
+def _true(shares: pd.Series[float]) -> npt.NDArray[np.object_]:
     """1 and 0 as truth, NaN as None."""
-    return [None if share != share else bool(share) for share in shares]
+    return _objects([None if share != share else bool(share) for share in shares])
+
+
+def _objects(values: Sequence[Any]) -> npt.NDArray[np.object_]:
+    """A column of Python objects, tuples among them."""
+    import numpy as np
+
+    return np.fromiter(values, dtype=np.object_, count=len(values))
 
 
 def _first(values: pd.Series[Any]) -> Any:

@@ -95,7 +95,7 @@ def _device(machine: int) -> str:
 
 
 def _points() -> list[tuple[object, ...]]:
-    found = []
+    found: list[tuple[object, ...]] = []
     for device, model, head in itertools.product(("cpu", "cuda:0"), MODELS, HEADS):
         for place, (engine, dtype, seq, batch) in enumerate(itertools.product(ENGINES, DTYPES, SEQS, BATCHES)):
             key = hashlib.sha256(f"{device}{model}{head}{engine}{dtype}{seq}{batch}".encode()).hexdigest()[:16]

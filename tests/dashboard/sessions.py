@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 
 class Visitor:
@@ -18,10 +19,10 @@ class Visitor:
     def __init__(self, address: str) -> None:
         self._socket = connect(
             address.replace("http", "ws", 1) + "/_stcore/stream",
-            origin=address,
-            subprotocols=["streamlit"],
+            origin=Origin(address),
+            subprotocols=[Subprotocol("streamlit")],
             max_size=None,
-            open_timeout=30,  # type: ignore[arg-type, list-item]
+            open_timeout=30,
         )
         self.errors: list[str] = []
         self.charts = 0

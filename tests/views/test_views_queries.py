@@ -16,7 +16,7 @@ from benchrun.results.views.catalogue import groups, machines
 from benchrun.results.views.changes import latest_changes
 from benchrun.results.views.environments import engine_evidence, environment_uses
 from benchrun.results.views.failures import latest_failures
-from benchrun.results.views.frames import record_frame
+from benchrun.results.views.frames import record_frame, rows_of
 from benchrun.results.views.freshness import freshness
 from benchrun.results.views.history import environment_details, series_results
 from benchrun.results.views.latest import latest_results, run_results
@@ -95,7 +95,7 @@ def test_an_interrupted_launch_does_not_hide_an_outcome(store: Store) -> None:
     with store.reading() as connection:
         frame = summarise(latest_results(connection, the_group(store)))
         planned = summarise(run_results(connection, run(2).id))
-    assert {row.point_key: (row.run_id[-1], row.status) for row in frame.itertuples()} == {
+    assert {row.point_key: (row.run_id[-1], row.status) for row in rows_of(frame)} == {
         each.key: ("2", "timeout") if each is points[1] else ("1", "ok") for each in points
     }
     assert planned["status"].tolist() == ["interrupted", "timeout", *["interrupted"] * 4]
@@ -184,7 +184,8 @@ def test_series_over_all_runs(several: Store) -> None:
         found = summarise(series_results(connection, f"{1:016x}", [key]))
         details = environment_details(connection, sorted(set(found["environment_id"])))
     assert [run_id[-3:] for run_id in found["run_id"]] == [f"{n:03d}" for n in range(1, 7)]
-    assert found["p50_ms"].iloc[5] / found["p50_ms"].iloc[0] == pytest.approx(1.3, rel=0.02)
+    medians = [row.p50_ms for row in rows_of(found)]
+    assert medians[5] / medians[0] == pytest.approx(1.3, rel=0.02)
     assert [each["libraries"]["torch"] for each in details.values()] == ["2.13.0", "2.14.0"]
 
 
@@ -218,7 +219,7 @@ def test_machines_and_their_environments(several: Store) -> None:
         uses = environment_uses(connection)
         assert sorted(use.runs for use in uses) == [2, 3, 5] and len(environment_uses(connection, f"{2:016x}")) == 1
         evidence = engine_evidence(connection, f"{1:016x}")
-    rows = {(row.variant, row.dtype): row for row in evidence.itertuples()}
+    rows = {(row.variant, row.dtype): row for row in rows_of(evidence)}
     assert rows["cudagraph", "fp32"].invalid == 6 and rows["cudagraph", "fp32"].ok == 0
     eager = rows["eager", "fp32"]
     assert eager.ok == eager.right and eager.other == 6 * 3 + 1 and eager.worst == pytest.approx(1e-6)
@@ -257,7 +258,8 @@ def test_freshness_changes_with_everything_that_is_shown(store: Store) -> None:
 
 def test_nothing_at_all(store: Store) -> None:
     with store.reading() as connection:
-        assert groups(connection) == [] == machines(connection) == run_list(connection) == latest_outcomes(connection)
+        assert not groups(connection) and not machines(connection)
+        assert not run_list(connection) and not latest_outcomes(connection)
         assert latest_changes(connection).empty and latest_failures(connection).empty
         assert engine_evidence(connection, "none").empty and run_results(connection, "none").empty
         assert totals(connection).measurements == 0 and freshness(connection).runs == 0
