@@ -9,6 +9,7 @@ from benchrun.dashboard.charts.ratios import WORDS, interval
 from benchrun.dashboard.formats import DASH, figure, known, percent
 from benchrun.dashboard.markup import Cell, Column, Tone, table
 from benchrun.dashboard.sentences import point_text
+from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ def names_of_pairs(rows: pd.DataFrame) -> list[str]:
     several = {name: rows[name].nunique(dropna=False) > 1 for name in ("backend", "variant", "model", "head", "dtype")}
     engine = several["backend"] or several["variant"]
     names = []
-    for row in rows.itertuples(index=False):
+    for row in rows_of(rows):
         whole = point_text(row, model=several["model"] or several["head"])
         words = whole.split(" ")
         parts = words if engine else words[1:]
@@ -41,7 +42,7 @@ def compare_table(rows: pd.DataFrame, shown: Figure) -> str:
         Column("takes", "against the first", number=True), Column("95 % interval"), Column("finding"),
         Column("launches", number=True), Column("n", number=True),
     ]  # fmt: skip
-    return table(columns, [_line(row, shown) for row in rows.head(MOST_LINES).itertuples(index=False)])
+    return table(columns, [_line(row, shown) for row in rows_of(rows.head(MOST_LINES))])
 
 
 def _line(row: Any, shown: Figure) -> list[Cell | str]:

@@ -15,6 +15,7 @@ from benchrun.dashboard.formats import DASH, count, figure, hardware, known, mom
 from benchrun.dashboard.markup import Cell, Column, pairs, table
 from benchrun.dashboard.selection import STATUS_WORDS, drawable, notes_on
 from benchrun.results.errors import ExportError, StoreError
+from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,6 @@ MOST_CHARTS = 12
 MOST_SERIES = 16  # of a chart: more cannot be told apart
 MOST_TABLE = 2_000_000  # characters of the tables of points
 MOST_CSV = 1_000_000  # bytes of plain CSV; a larger one is packed with gzip
-_WIDTH = 880
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _SHEET = """
 body { font: 16px/1.5 'Source Sans 3', 'Segoe UI', system-ui, sans-serif; max-width: 1080px; margin: 2.5rem auto; padding: 0 1.25rem; }
@@ -173,12 +173,12 @@ def _charts(points: pd.DataFrame) -> list[str]:
 
 def _picture(chart: Any) -> str:
     """SVG of a chart. What screen readers are told of a mark becomes its tooltip too."""
-    import vl_convert
+    from benchrun.dashboard.charts.pictures import svg
 
-    spec = chart.properties(width=_WIDTH - 90).to_dict()
-    svg: str = vl_convert.vegalite_to_svg(spec)
     return re.sub(
-        r'<(path|rect)([^>]*?) aria-label="([^"]*)"([^>]*?)/>', r'<\1\2 aria-label="\3"\4><title>\3</title></\1>', svg
+        r'<(path|rect)([^>]*?) aria-label="([^"]*)"([^>]*?)/>',
+        r'<\1\2 aria-label="\3"\4><title>\3</title></\1>',
+        svg(chart),
     )
 
 
@@ -192,7 +192,7 @@ def _tables(points: pd.DataFrame) -> str:
     found = ["<h2>Points</h2>"]
     left, unlisted = MOST_TABLE, 0
     for heading, group in _groups(points):
-        rows = [_line(row) for row in group.itertuples(index=False)]
+        rows = [_line(row) for row in rows_of(group)]
         shown = table(columns, rows)
         fitting = int(len(rows) * min(1.0, left / len(shown)))
         unlisted += len(rows) - fitting
@@ -236,9 +236,9 @@ def _failures(points: pd.DataFrame) -> str:
         return "<h2>Failed points</h2><p>None.</p>"
     columns = [Column("point"), Column("status"), Column("phase"), Column("why")]
     rows: list[list[Cell | str]] = []
-    for row in failed.head(400).itertuples(index=False):
+    for row in rows_of(failed.head(400)):
         shape = f"b{int(row.batch) if known(row.batch) else DASH} s{int(row.seq) if known(row.seq) else DASH}"
-        words = STATUS_WORDS.get(row.status, row.status)
+        words: str = STATUS_WORDS.get(row.status) or str(row.status)
         rows.append(
             [
                 f"{row.engine} {named(row.dtype)} {shape}",

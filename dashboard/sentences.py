@@ -30,11 +30,14 @@ def point_text(row: Any, *, model: bool = True) -> str:
     parts += [short(row.model, 32)] if model and known(row.model) else []
     parts += [short(row.head, 16)] if model and known(row.head) else []
     parts += [short(row.dtype, 12)] if known(row.dtype) else []
-    parts += [
-        f"b{int(row.batch)}" if known(row.batch) else f"b{DASH}",
-        f"s{int(row.seq)}" if known(row.seq) else f"s{DASH}",
-    ]
-    return short(" ".join(parts), 90)
+    return short(" ".join([*parts, shape_text(row)]), 90)
+
+
+def shape_text(row: Any) -> str:
+    """`b8 s128`."""
+    return " ".join(
+        f"{letter}{int(value) if known(value) else DASH}" for letter, value in (("b", row.batch), ("s", row.seq))
+    )
 
 
 CROSS_SESSION = (

@@ -8,6 +8,7 @@ from benchrun.dashboard.charts.figures import Figure
 from benchrun.dashboard.formats import DASH, known, ratio
 from benchrun.dashboard.formats import figure as figure_text
 from benchrun.dashboard.markup import Cell, Column, table
+from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,7 @@ MOST_LINES = 400
 def speedup_table(points: pd.DataFrame, figure: Figure, reference: str) -> str:
     """HTML. A speed-up above 1 is better than `reference`; a wrong answer is struck through and has none."""
     names = sorted(set(points["series"]), key=lambda name: (name != reference, name))
-    cells = {(row.seq, row.batch, row.series): row for row in points.itertuples(index=False)}
+    cells = {(row.seq, row.batch, row.series): row for row in rows_of(points)}
     lines = sorted(
         {(seq, batch) for seq, batch, _ in cells},
         key=lambda pair: tuple((not known(v), v if known(v) else 0) for v in pair),

@@ -18,10 +18,12 @@ def public(points: pd.DataFrame) -> pd.DataFrame:
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:
     """UTF-8 with a header; text that a spreadsheet would take for a formula gets a leading apostrophe."""
+    import pandas as pd
+
     safe = frame.copy(deep=False)
     for name in safe.columns:
         if safe[name].dtype == object or str(safe[name].dtype).startswith("str"):
-            safe[name] = [_plain(value) for value in safe[name]]
+            safe[name] = pd.Series([_plain(value) for value in safe[name]], index=safe.index, dtype=object)
     buffer = io.StringIO()
     safe.to_csv(buffer, index=False, lineterminator="\r\n")
     return buffer.getvalue().encode("utf-8", "replace")

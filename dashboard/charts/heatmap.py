@@ -12,6 +12,7 @@ from benchrun.dashboard.charts.look import Look
 from benchrun.dashboard.charts.parts import drawn, finish, sample_text
 from benchrun.dashboard.formats import figure as figure_text
 from benchrun.dashboard.formats import known, short
+from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,10 +57,10 @@ def value_span(points: pd.DataFrame, figure: Figure) -> tuple[float, float]:
 def _cells(points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float, float]) -> pd.DataFrame:
     values = points[figure.column].where(points["status"] == "ok")
     steps = len(look.ramp)
-    logs = np.log(values.where(values > 0).astype(float))
+    logs = np.log(values.where(values > 0).to_numpy(dtype=float))
     low, width = np.log(span[0]), np.log(span[1] / span[0])
-    place = ((logs - low) / width if width > 0 else logs * 0).fillna(0.0)
-    index = (place * steps).astype(int).clip(0, steps - 1)
+    place = np.nan_to_num((logs - low) / width if width > 0 else logs * 0)
+    index = np.clip((place * steps).astype(int), 0, steps - 1)
     good = values.notna()
     deep = index >= 3
     light_on_deep = ("#ffffff", look.text) if look.name == "light" else ("#10151c", look.text)
@@ -71,5 +72,5 @@ def _cells(points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float, 
         ],
         label=[figure_text(v) if ok else status for v, ok, status in zip(values, good, points["status"], strict=True)],
         reason=[short(reason, 200) if known(reason) else "" for reason in points["error"]],
-        tip_n=[sample_text(row) if row.launches else "no samples" for row in points.itertuples(index=False)],
+        tip_n=[sample_text(row) if row.launches else "no samples" for row in rows_of(points)],
     )

@@ -10,6 +10,7 @@ import altair as alt
 
 from benchrun.dashboard.charts.look import SHAPES, USERMETA, Look, config
 from benchrun.dashboard.formats import DASH, count, figure, known
+from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ def shown(chosen: alt.Parameter, opacity: float = 1.0) -> Any:
     return alt.when(chosen).then(alt.value(opacity)).otherwise(alt.value(min(FAINT, opacity)))
 
 
-def finish(chart: alt.LayerChart | alt.Chart, look: Look, *, height: int, title: str = "") -> Any:
+def finish(chart: alt.Chart | alt.LayerChart | alt.FacetChart, look: Look, *, height: int, title: str = "") -> Any:
     """Height, look, menu and title of a finished chart."""
     if title:
         chart = chart.properties(title=title)
@@ -88,7 +89,7 @@ def tail_text(value: Any, upper: Any) -> str:
 
 def add_tips(points: pd.DataFrame) -> pd.DataFrame:
     """Adds the texts that tooltips show."""
-    rows = list(points.itertuples(index=False))
+    rows = list(rows_of(points))
     return points.assign(
         tip_p50=[f"{figure(row.p50_ms)} ms" for row in rows],
         tip_interval=[interval_text(row) for row in rows],

@@ -11,6 +11,7 @@ from benchrun.dashboard.charts.look import Look
 from benchrun.dashboard.charts.parts import finish
 from benchrun.dashboard.formats import figure as figure_text
 from benchrun.dashboard.formats import known, percent
+from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,12 +56,11 @@ def ratio_chart(pairs: pd.DataFrame, look: Look, *, base: str, new: str, figure:
         shown_high=pairs["ratio_high"].clip(upper=high),
         said=pairs["word"].map(WORDS),
         tip_ratio=[percent(value) for value in pairs["ratio"]],
-        tip_interval=[interval(row) for row in pairs.itertuples(index=False)],
+        tip_interval=[interval(row) for row in rows_of(pairs)],
         tip_sides=[
-            f"{_side(row, figure, 'base')} → {_side(row, figure, 'new')} {figure.unit}"
-            for row in pairs.itertuples(index=False)
+            f"{_side(row, figure, 'base')} → {_side(row, figure, 'new')} {figure.unit}" for row in rows_of(pairs)
         ],
-        tip_launches=[f"{int(row.launches_base)} and {int(row.launches_new)}" for row in pairs.itertuples(index=False)],
+        tip_launches=[f"{int(row.launches_base)} and {int(row.launches_new)}" for row in rows_of(pairs)],
     )
     words = [word for word in WORDS if word in set(pairs["word"])]
     colours = {"slower": look.slower, "faster": look.faster}

@@ -23,6 +23,7 @@ from benchrun.dashboard.charts.parts import (
 )
 from benchrun.dashboard.charts.scaling import interval_columns
 from benchrun.dashboard.formats import moment, short
+from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,10 +51,7 @@ def trend_chart(
     table = drawn(points, "run_id").assign(
         place=[order[run_id] for run_id in points["run_id"]],
         when=pd.to_datetime(points["run_started"], utc=True).to_numpy(),
-        tip_run=[
-            f"{short(row.run_label, 40) or 'no label'}, {moment(row.run_started)}"
-            for row in points.itertuples(index=False)
-        ],
+        tip_run=[f"{short(row.run_label, 40) or 'no label'}, {moment(row.run_started)}" for row in rows_of(points)],
         tip_commit=[short(commit, 16) for commit in points["commit"]],
     )
     x: Any = alt.X(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -17,9 +17,10 @@ def current_look() -> Look:
     return look_of(st.context.theme.type)
 
 
-def draw(chart: alt.TopLevelMixin, alt_text: str) -> None:
-    """Show a chart over the width of its container; `alt_text` is read aloud instead of it."""
-    st.altair_chart(chart, width="stretch", theme=None, alt=alt_text)  # type: ignore[arg-type]
+def draw(chart: alt.Chart | alt.LayerChart, alt_text: str) -> Any:
+    """Show a chart over the width of its container, and return it; `alt_text` is read aloud instead of it."""
+    st.altair_chart(chart, width="stretch", theme=None, alt=alt_text)
+    return chart
 
 
 __all__ = ["config", "current_look", "draw"]

@@ -55,7 +55,7 @@ class Filters:
         width: int = 165,
     ) -> str:
         """One of `options` (token → text). With `show` False nothing is drawn: the value comes from the URL or the default."""
-        fallback = default if default in options else next(iter(options), "")
+        fallback = default if default is not None and default in options else next(iter(options), "")
         wanted = self._arrived(name, label, options)
         key = f"{self._page}.{name}"
         if wanted:
@@ -64,21 +64,21 @@ class Filters:
             st.session_state[key] = self._shared(name, options) or fallback
         if not options:
             return ""
-        chosen: str = st.session_state[key]
+        picked: str | None = st.session_state[key]
         if show:
             tokens = list(options)
             text = options.__getitem__
             if kind == "select":
-                chosen = st.selectbox(label, tokens, format_func=text, key=key, help=help, width=width)
+                picked = st.selectbox(label, tokens, format_func=text, key=key, help=help, width=width)
             elif kind == "segments":
-                chosen = st.segmented_control(
+                picked = st.segmented_control(
                     label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True
                 )
             else:
-                chosen = st.pills(
+                picked = st.pills(
                     label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True
                 )
-        chosen = chosen if chosen in options else fallback
+        chosen = picked if picked is not None and picked in options else fallback
         self._keep(name, [chosen])
         return chosen
 
@@ -157,7 +157,9 @@ class Filters:
         wanted = {name: values for name, values in self._values.items() if values}
         last = st.session_state.get(f"{self._page}:url")
         keys = [f"{self._page}.{name}" for name in self._values]
-        st.session_state[f"{self._page}:state"] = {key: st.session_state[key] for key in keys if key in st.session_state}
+        st.session_state[f"{self._page}:state"] = {
+            key: st.session_state[key] for key in keys if key in st.session_state
+        }
         if not self._entered and not self._url and wanted == last:
             return  # the visitor pressed Back to the bare address: writing there again would hold them on this page
         if wanted != {name: values for name, values in self._url.items() if name in wanted or name in self._values}:

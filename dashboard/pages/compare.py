@@ -11,7 +11,7 @@ from benchrun.dashboard.charts.figures import FIGURES, Figure
 from benchrun.dashboard.charts.ratios import ratio_chart
 from benchrun.dashboard.comparison import compare_table, names_of_pairs
 from benchrun.dashboard.components.database import Database
-from benchrun.dashboard.components.downloads import offer_csv
+from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look, draw
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.group_filter import choose_group, hardware_label, machine_names
@@ -60,8 +60,27 @@ def run_points(connection: Connection, run_id: str) -> pd.DataFrame:
 
 
 def group_points(connection: Connection, group: Group) -> pd.DataFrame:
-    """One row a point of a group, from its latest run, with series names that leave thread counts out."""
-    return add_series(summarise(latest_results(connection, group)), ignored=("threads",))
+    """One row a point of a group, from its latest run."""
+    return summarise(latest_results(connection, group))
+
+
+def named_alike(base: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two frames of points with series names that mean the same on both sides; thread counts, a machine's own, are left out of them."""
+    import pandas as pd
+
+    whole = add_series(pd.concat([base, new], ignore_index=True), ignored=("threads",))
+    return whole.iloc[: len(base)], whole.iloc[len(base) :]
+
+
+def liveliest(points: pd.DataFrame) -> tuple[str, str]:
+    """The two series that share the most measured shapes: what a reader most likely wants to see first."""
+    shapes = {
+        name: set(zip(part["batch"], part["seq"], strict=True))
+        for name, part in points[points["status"] == "ok"].groupby("series", sort=True)
+    }
+    names = [*shapes, *sorted(set(points["series"]) - set(shapes))]
+    pairs = [(first, second) for place, first in enumerate(names) for second in names[place + 1 :]]
+    return max(pairs, key=lambda each: len(shapes.get(each[0], set()) & shapes.get(each[1], set())))
 
 
 def show(database: Database) -> None:
@@ -106,15 +125,16 @@ def _show_result(sides: Sides, result: Pairs, figure: Figure) -> None:
             f"**{markdown(sides.new_name, 90)}** against **{markdown(sides.base_name, 90)}**, {figure.title}. {findings(rows['word'])}"
         )
         drawn = rows.head(MOST_DRAWN)
-        draw(
+        chart = draw(
             ratio_chart(drawn, current_look(), base="the first", new="the second", figure=figure),
             f"differences in {figure.title} with 95 % intervals",
         )
         if len(rows) > MOST_DRAWN:
             st.caption(f"Drawn: the {MOST_DRAWN} that matter most. The table has all {len(rows):,}.")
         st.html(compare_table(rows, figure))
-        offer_csv(public(rows), "compare")
-    for note in (*sides.notes, CROSS_SESSION) if sides.across_time else sides.notes:
+        offer("compare", public(rows), {"Chart as SVG": chart})
+    across = sides.across_time and not result.rows.empty
+    for note in (*sides.notes, CROSS_SESSION) if across else sides.notes:
         st.caption(markdown(note, 900))
     show_left_out(left_out)
 
@@ -191,7 +211,7 @@ def _software(database: Database, base: RunEntry, new: RunEntry) -> list[str]:
 def _choose_engines(database: Database, filters: Filters, entries: list[GroupEntry]) -> Sides | None:
     with st.container(horizontal=True, gap="small"):
         group = choose_group(filters, entries, database.read(machines))
-    points = add_series(database.read(group_points, group))
+    points = add_series(database.read(group_points, group), ignored=("threads",))
     names = sorted(set(points["series"]))
     if len(names) < 2:
         show_empty(
@@ -202,10 +222,10 @@ def _choose_engines(database: Database, filters: Filters, entries: list[GroupEnt
         return None
     options = {token(name): name for name in names}
     with st.container(horizontal=True, gap="small"):
-        first = filters.choose("first", "First", options, width=300)
-        second = filters.choose(
-            "second", "Second", options, default=next(key for key in options if key != first), width=300
-        )
+        usual = [token(name) for name in liveliest(points)]
+        first = filters.choose("first", "First", options, default=usual[0], width=300)
+        other = next(key for key in (*reversed(usual), *options) if key != first)
+        second = filters.choose("second", "Second", options, default=other, width=300)
     base, new = (points[points["series"] == options[key]] for key in (first, second))
     return Sides(
         base,
@@ -243,7 +263,7 @@ def _choose_machines(database: Database, filters: Filters, entries: list[GroupEn
         second = filters.choose(
             "second", "Second machine", text, default=next(key for key in text if key != first), width=300
         )
-    base, new = (database.read(group_points, options[key]) for key in (first, second))
+    base, new = named_alike(*(database.read(group_points, options[key]) for key in (first, second)))
     notes = []
     threads = [sorted({int(value) for value in side["threads"].dropna()}) for side in (base, new)]
     if threads[0] != threads[1]:

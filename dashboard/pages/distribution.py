@@ -18,7 +18,7 @@ from benchrun.dashboard.charts.distribution import (
 )
 from benchrun.dashboard.charts.figures import CLOCKS
 from benchrun.dashboard.components.database import Database
-from benchrun.dashboard.components.downloads import offer_csv
+from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look, draw
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.links import link
@@ -28,6 +28,8 @@ from benchrun.dashboard.formats import DASH, count, distinct_short, figure, know
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.markup import Cell, Column, table
 from benchrun.dashboard.pages.overview import FIRST_SWEEP
+from benchrun.dashboard.sentences import shape_text
+from benchrun.results.views.frames import rows_of
 from benchrun.results.views.latest import MOST_POINTS, run_results
 from benchrun.results.views.runs import planned_count
 from benchrun.results.views.sampling import samples_ms
@@ -112,7 +114,7 @@ def _show_samples(database: Database, launches: pd.DataFrame, clock: str, logari
     found = database.read(samples_ms, tuple(int(each) for each in kept["measurement_id"]), clock)
     parts: list[tuple[Any, Floats]] = []
     damaged = 0
-    for row in kept.itertuples(index=False):
+    for row in rows_of(kept):
         samples = found.get(int(row.measurement_id))
         damaged += int(row.measurement_id) in found and samples is None
         if samples is not None and len(samples):
@@ -122,12 +124,14 @@ def _show_samples(database: Database, launches: pd.DataFrame, clock: str, logari
         show_empty("No samples", _why_none(launches))
     else:
         st.html(launches_table([row for row, _ in parts], clock))
-        _draw(parts, logarithmic)
-        offer_csv(_samples_frame(parts), "samples", "Samples as CSV")
+        charts = _draw(parts, logarithmic)
+        offer("samples", _samples_frame(parts), charts, label="Samples as CSV")
     show_left_out(left_out)
 
 
-def _draw(parts: list[tuple[Any, Floats]], logarithmic: bool) -> None:
+def _draw(parts: list[tuple[Any, Floats]], logarithmic: bool) -> dict[str, Any]:
+    """Draws the three charts; they are returned for their downloads."""
+    charts: dict[str, Any] = {}
     look = current_look()
     single = len({row.family for row, _ in parts}) == 1
     labelled = [
@@ -139,14 +143,15 @@ def _draw(parts: list[tuple[Any, Floats]], logarithmic: bool) -> None:
     with left:
         st.markdown("###### Cumulative distribution")
         ecdf = pd.concat([ecdf_frame(samples, series, launch) for series, launch, samples in labelled])
-        draw(ecdf_chart(ecdf, look, logarithmic=log), "cumulative distribution of the samples of each launch")
+        chart = ecdf_chart(ecdf, look, logarithmic=log)
+        charts["Cumulative as SVG"] = draw(chart, "cumulative distribution of the samples of each launch")
     with right:
         st.markdown("###### Histogram")
         by_series: dict[str, list[Floats]] = {}
         for series, _, samples in labelled:
             by_series.setdefault(series, []).append(samples)
         bars = histogram_frame([(series, np.concatenate(each)) for series, each in by_series.items()], logarithmic=log)
-        draw(histogram_chart(bars, look, logarithmic=log), "histogram of the samples")
+        charts["Histogram as SVG"] = draw(histogram_chart(bars, look, logarithmic=log), "histogram of the samples")
     st.markdown("###### In the order of measuring")
     longest: dict[str, int] = {}
     for _, launch, samples in labelled:
@@ -157,12 +162,12 @@ def _draw(parts: list[tuple[Any, Floats]], logarithmic: bool) -> None:
         starts[launch] = place
         place += int(length * 1.04) + 1
     order = pd.concat([sequence_frame(samples, series, launch, starts[launch]) for series, launch, samples in labelled])
-    draw(
-        sequence_chart(order, starts, look, logarithmic=log), "samples in the order of measuring, launches side by side"
-    )
+    chart = sequence_chart(order, starts, look, logarithmic=log)
+    charts["Order as SVG"] = draw(chart, "samples in the order of measuring, launches side by side")
     st.caption(
         "Dots are samples, lines the medians of ten. A slope is drift, a second level is another mode of the machine."
     )
+    return charts
 
 
 def launches_table(rows: list[Any], clock: str) -> str:
@@ -195,7 +200,7 @@ def _launch_line(row: Any, clock: str) -> list[Cell | str]:
     ]
     drift = of("drift")
     return [
-        f"{row.family} b{row.batch:g} s{row.seq:g}",
+        f"{row.family} {shape_text(row)}",
         str(row.replicate + 1),
         Cell(
             row.status,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -11,19 +13,20 @@ from benchrun.dashboard.charts.frontier import best_under, frontier_chart
 from benchrun.dashboard.charts.heatmap import heat_map, value_span
 from benchrun.dashboard.charts.scaling import scaling_chart
 from benchrun.dashboard.components.database import Database
-from benchrun.dashboard.components.downloads import offer_csv
+from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look, draw
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.group_filter import choose_group
 from benchrun.dashboard.components.notices import LeftOut, show_empty, show_left_out, show_unknown
 from benchrun.dashboard.components.text import markdown
+from benchrun.dashboard.formats import count, known, named, token
 from benchrun.dashboard.formats import figure as figure_text
-from benchrun.dashboard.formats import known, named, token
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.selection import drawable, explain_missing, explain_neighbours, notes_on
 from benchrun.dashboard.speedups import speedup_table
 from benchrun.dashboard.tabular import public
 from benchrun.results.views.catalogue import Group, groups, machines
+from benchrun.results.views.frames import rows_of
 from benchrun.results.views.latest import latest_results
 from benchrun.results.views.summaries import summarise
 
@@ -33,6 +36,14 @@ if TYPE_CHECKING:
 
 VIEWS = {"latency": "Latency", "throughput": "Throughput", "frontier": "Frontier", "heat": "Heat map", "table": "Table"}
 MOST_SERIES = 16
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a view drew, for its downloads, and what it could not draw, in words."""
+
+    missing: Sequence[str] = ()
+    charts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def latest_points(connection: Connection, group: Group) -> dict[str, pd.DataFrame]:
@@ -78,29 +89,32 @@ def show(database: Database) -> None:
         points = points[[token(value) in engines for value in points["series"]]]
     view = filters.choose("view", "View", VIEWS, kind="segments")
     left_out = [LeftOut(text) for text in explain_neighbours(group, entries)]
-    show_unknown(filters.unknown)
+    unknown = st.container()
+    shown = Shown()
     if points.empty:
         show_empty(
             "No point is left",
             "No measured point has this dtype and engine together. Take one of the two filters away.",
         )
     elif view in ("latency", "throughput"):
-        left_out += _show_scaling(filters, points, view)
+        shown = _show_scaling(filters, points, view)
     elif view == "frontier":
-        left_out += _show_frontier(filters, points)
+        shown = _show_frontier(filters, points)
     elif view == "heat":
-        left_out += _show_heat_maps(filters, points)
+        shown = _show_heat_maps(filters, points)
     else:
-        left_out += _show_table(filters, points)
+        shown = _show_table(filters, points)
+    with unknown:  # the views have filters of their own, so that only now all are known
+        show_unknown(filters.unknown)
     notes = notes_on(drawable(points, ()))
     if notes:
         st.caption("Keep in mind: " + markdown("; ".join(notes), 600) + ".")
-    show_left_out(left_out)
-    offer_csv(public(points), "explore")
+    show_left_out([*left_out, *(LeftOut(text) for text in shown.missing)])
+    offer("explore", public(points), shown.charts)
     filters.commit()
 
 
-def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> list[LeftOut]:
+def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> Shown:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         x = filters.choose("x", "Against", {"batch": "batch", "seq": "sequence length"}, default="batch")
         other = "seq" if x == "batch" else "batch"
@@ -114,34 +128,35 @@ def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> list[Lef
         logarithmic = filters.switch("log", "Logarithmic", default=True)
     at = points[points[other] == fixed] if fixed is not None else points.iloc[0:0]
     drawn = drawable(at, [figure.column])
+    charts: dict[str, Any] = {}
     _warn_crowded(drawn)
     if drawn.empty:
         show_empty("Nothing to draw", "No point with this " + AXES[other].partition(",")[0] + " has this figure.")
     else:
         chart = scaling_chart(drawn, x, figure, current_look(), band=band, logarithmic=logarithmic)
-        draw(chart, f"{figure.axis} against {AXES[x]}, one line for each of {drawn['series'].nunique()} series")
-    return [LeftOut(text) for text in explain_missing(at, [figure.column])]
+        said = f"{figure.axis} against {AXES[x]}, one line for each of {drawn['series'].nunique()} series"
+        charts["Chart as SVG"] = draw(chart, said)
+    return Shown(explain_missing(at, [figure.column]), charts)
 
 
-def _show_frontier(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
+def _show_frontier(filters: Filters, points: pd.DataFrame) -> Shown:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         figure = LATENCIES[filters.choose("tail", "Latency", {name: name for name in LATENCIES}, default="p99")]
         drawn = drawable(points, [figure.column, THROUGHPUT.column])
         usual = float(f"{drawn[figure.column].median():.1g}") if not drawn.empty else 10.0
         limit = filters.number("limit", "Limit, ms", default=usual, least=0.001, most=1e7)
+    charts: dict[str, Any] = {}
     _warn_crowded(drawn)
     if drawn.empty:
         show_empty("Nothing to draw", "No point has both a latency and a throughput.")
     else:
         _say_best(drawn, figure, limit)
-        draw(
-            frontier_chart(drawn, figure, limit, current_look()),
-            f"throughput against {figure.axis}, limit {limit:g} ms",
-        )
+        chart = frontier_chart(drawn, figure, limit, current_look())
+        charts["Chart as SVG"] = draw(chart, f"throughput against {figure.axis}, limit {limit:g} ms")
         st.caption(
             "A line joins the batches of one series at one sequence length. Ringed: no other point of that length is better in both."
         )
-    return [LeftOut(text) for text in explain_missing(points, [figure.column, THROUGHPUT.column])]
+    return Shown(explain_missing(points, [figure.column, THROUGHPUT.column]), charts)
 
 
 def _say_best(drawn: pd.DataFrame, figure: Figure, limit: float) -> None:
@@ -153,7 +168,7 @@ def _say_best(drawn: pd.DataFrame, figure: Figure, limit: float) -> None:
         f"- {int(row.seq):,} tokens: **{figure_text(row.throughput_seq_s)} sequences/s** "
         f"with {markdown(row.series)}, batch {int(row.batch):,} "
         f"({figure.title.removeprefix('latency ')} {figure_text(getattr(row, figure.column))} ms)"
-        for row in best.itertuples(index=False)
+        for row in rows_of(best)
         if known(row.seq)
     ]
     st.markdown(
@@ -161,22 +176,25 @@ def _say_best(drawn: pd.DataFrame, figure: Figure, limit: float) -> None:
     )
 
 
-def _show_heat_maps(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
+def _show_heat_maps(filters: Filters, points: pd.DataFrame) -> Shown:
     with st.container(horizontal=True, gap="small"):
         figure = FIGURES[
             filters.choose("cell", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")
         ]
     placed = points[points["batch"].notna() & points["seq"].notna()]
     span = value_span(placed, figure)
-    for series in _by_name(placed["series"])[:MOST_SERIES]:
-        draw(
-            heat_map(placed[placed["series"] == series], figure, current_look(), span, title=series),
-            f"{figure.axis} of {series} by batch and sequence length",
-        )
-    return [LeftOut(text) for text in explain_missing(points, [figure.column])]
+    charts = {}
+    names = _by_name(placed["series"])
+    for series in names[:MOST_SERIES]:
+        chart = heat_map(placed[placed["series"] == series], figure, current_look(), span, title=series)
+        text = f"{markdown(series, 40)} as SVG" if len(names) > 1 else "Chart as SVG"
+        charts[text] = draw(chart, f"{figure.axis} of {series} by batch and sequence length")
+    hidden = len(names) - MOST_SERIES
+    more = [f"{count(hidden, 'more map')}: choose some engines above."] if hidden > 0 else []
+    return Shown([*explain_missing(points, [figure.column]), *more], charts)
 
 
-def _show_table(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
+def _show_table(filters: Filters, points: pd.DataFrame) -> Shown:
     names = _by_name(points["series"])
     with st.container(horizontal=True, gap="small"):
         figure = FIGURES[
@@ -191,7 +209,7 @@ def _show_table(filters: Filters, points: pd.DataFrame) -> list[LeftOut]:
         )
     chosen = next(name for name in names if token(name) == reference)
     st.html(speedup_table(points, figure, chosen))
-    return [LeftOut(text) for text in explain_missing(points, [figure.column]) if "without figures" not in text]
+    return Shown([text for text in explain_missing(points, [figure.column]) if "without figures" not in text])
 
 
 def _choose_size(filters: Filters, points: pd.DataFrame, column: str) -> float | None:

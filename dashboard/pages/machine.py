@@ -25,6 +25,7 @@ from benchrun.dashboard.markup import Cell, Column, pairs, table
 from benchrun.dashboard.pages.overview import FIRST_SWEEP
 from benchrun.results.views.catalogue import Machine, machines
 from benchrun.results.views.environments import EnvironmentUse, differences, engine_evidence, environment_uses, flatten
+from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,7 @@ def _show_engines(evidence: pd.DataFrame) -> None:
             Cell(f"{row.other:,}", "failed" if row.other else "muted"), f"{row.worst:.1e}" if known(row.worst) else DASH,
             evidence_words(row.ok, row.right, row.invalid),
         ]
-        for row in evidence.itertuples(index=False)
+        for row in rows_of(evidence)
     ]  # fmt: skip
     st.html(table(columns, rows))
     st.caption(

@@ -20,6 +20,7 @@ from benchrun.dashboard.sentences import CROSS_SESSION, findings, point_text
 from benchrun.results.views.catalogue import Machine, machines
 from benchrun.results.views.changes import latest_changes
 from benchrun.results.views.failures import latest_failures
+from benchrun.results.views.frames import rows_of
 from benchrun.results.views.ratios import certain_size
 from benchrun.results.views.runs import RunOutcome, latest_outcomes, totals
 
@@ -126,7 +127,7 @@ def _show_changes(changes: pd.DataFrame, runs: int) -> None:
     both = changes[changes["word"].notna()]
     st.markdown(f"Each series' latest run against the one before it. {findings(both['word'])}")
     if len(broken):
-        names = ", ".join(markdown(point_text(row), 90) for row in broken.head(5).itertuples(index=False))
+        names = ", ".join(markdown(point_text(row), 90) for row in rows_of(broken.head(5)))
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
         st.warning(
             f"**{count(len(broken), 'point')} that worked before failed:** {names}{more}.", icon=":material/error:"
@@ -158,7 +159,7 @@ def _show_failures(failures: pd.DataFrame) -> None:
             Cell(row.phase or DASH, "muted"),
             short(row.error if known(row.error) else row.parity_reason if known(row.parity_reason) else DASH, 110),
         ]
-        for row in failures.head(MOST_FAILURES).itertuples(index=False)
+        for row in rows_of(failures.head(MOST_FAILURES))
     ]
     st.html(table(columns, rows))
     if len(failures) > MOST_FAILURES:

@@ -11,7 +11,7 @@ import streamlit as st
 from benchrun.dashboard.beside import chart_frame, published_table
 from benchrun.dashboard.charts.published import published_chart
 from benchrun.dashboard.components.database import Database
-from benchrun.dashboard.components.downloads import offer_csv
+from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look, draw
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.group_filter import hardware_label, machine_names
@@ -79,10 +79,10 @@ def show(database: Database) -> None:
     show_unknown(filters.unknown)
     orders = {row.order for row in rows}
     beside = [row for row in matches[name] if row.published.order in orders]
-    _show_chart(chosen, rows, beside)
+    drawn = _show_chart(chosen, rows, beside)
     if not beside:
         _show_how(ours, rows)
-    _show_rows(rows, beside)
+    _show_rows(rows, beside, drawn)
     _show_differences(beside)
     _show_source(chosen)
     filters.commit()
@@ -132,12 +132,14 @@ def _narrow(filters: Filters, chosen: PublishedTable, usual: PublishedRow | None
     return rows
 
 
-def _show_chart(chosen: PublishedTable, rows: list[PublishedRow], beside: list[ComparisonRow]) -> None:
+def _show_chart(chosen: PublishedTable, rows: list[PublishedRow], beside: list[ComparisonRow]) -> dict[str, Any]:
+    """The chart, where there is one, for its download."""
     frame = chart_frame(chosen, rows, beside)
     if frame.empty:
         st.caption("This part of the table prints no latency; its figures are below.")
-        return
-    draw(published_chart(frame, current_look()), "mean latency over batch, published and ours")
+        return {}
+    chart = draw(published_chart(frame, current_look()), "mean latency over batch, published and ours")
+    return {"Chart as SVG": chart}
 
 
 def _show_how(ours: Group | None, rows: list[PublishedRow]) -> None:
@@ -157,10 +159,10 @@ def _show_how(ours: Group | None, rows: list[PublishedRow]) -> None:
     )
 
 
-def _show_rows(rows: list[PublishedRow], beside: list[ComparisonRow]) -> None:
+def _show_rows(rows: list[PublishedRow], beside: list[ComparisonRow], charts: dict[str, Any]) -> None:
     st.html(published_table(rows, beside))
     frame = pd.DataFrame([{name: getattr(row, name) for name in CSV_COLUMNS} for row in rows])
-    offer_csv(frame, "published")
+    offer("published", frame, charts)
 
 
 def _show_differences(beside: list[ComparisonRow]) -> None:

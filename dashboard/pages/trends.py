@@ -10,7 +10,7 @@ import streamlit as st
 from benchrun.dashboard.charts.figures import FIGURES, Figure
 from benchrun.dashboard.charts.trend import trend_chart
 from benchrun.dashboard.components.database import Database
-from benchrun.dashboard.components.downloads import offer_csv
+from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.group_filter import choose_group
@@ -26,6 +26,7 @@ from benchrun.dashboard.selection import drawable, explain_missing, explain_neig
 from benchrun.dashboard.tabular import public
 from benchrun.results.views.catalogue import groups, machines
 from benchrun.results.views.environments import differences
+from benchrun.results.views.frames import rows_of
 from benchrun.results.views.history import MOST_LAUNCHES, environment_details, series_results
 from benchrun.results.views.steps import find_steps
 from benchrun.results.views.summaries import summarise
@@ -125,7 +126,7 @@ def _show_course(database: Database, course: pd.DataFrame, shown: Figure, by_tim
         alt=f"{shown.axis} over runs",
     )
     _show_picked(course, shown, _picked(event))
-    for row in marks.itertuples(index=False):
+    for row in rows_of(marks):
         if row.kind == "step":
             st.markdown(f"- **{markdown(row.text)}** from run {markdown(row.run)} on")
     if int(drawn["run_id"].nunique()) == 1:
@@ -139,7 +140,7 @@ def _show_course(database: Database, course: pd.DataFrame, shown: Figure, by_tim
     if len(drawn) and int(course["launches"].sum()) >= MOST_LAUNCHES:
         st.caption(f"Only the latest {MOST_LAUNCHES:,} launches are read.")
     st.html(runs_table(course, shown))
-    offer_csv(public(course), "trends")
+    offer("trends", public(course), {"Chart as SVG": chart})
 
 
 def marks_of(database: Database, drawn: pd.DataFrame, shown: Figure) -> pd.DataFrame:
@@ -149,7 +150,7 @@ def marks_of(database: Database, drawn: pd.DataFrame, shown: Figure) -> pd.DataF
     details = database.read(environment_details, ids) if len(ids) > 1 else {}
     rows: list[dict[str, str]] = []
     previous: Any = None
-    for row in runs.itertuples(index=False):
+    for row in rows_of(runs):
         if previous is not None and row.environment_id != previous.environment_id:
             found = differences(details.get(int(previous.environment_id), {}), details.get(int(row.environment_id), {}))
             words = [
@@ -191,7 +192,7 @@ def _show_picked(course: pd.DataFrame, shown: Figure, run_id: str | None) -> Non
     first = rows.iloc[0]
     with st.container(border=True):
         st.markdown(f"**{markdown(_run_text(first), 90)}**, commit {markdown(short(first['commit'], 20))}")
-        for row in rows.itertuples(index=False):
+        for row in rows_of(rows):
             st.markdown(
                 f"- {markdown(row.series, 80)}: {shown.title} {figure(getattr(row, shown.column))} {shown.unit}, "
                 f"{count(row.n, 'sample')} in {count(row.launches, 'launch', 'launches')}"
@@ -209,7 +210,7 @@ def runs_table(course: pd.DataFrame, shown: Figure) -> str:
         Column(shown.title.removeprefix("latency "), shown.unit, number=True), Column("launches", number=True), Column("n", number=True),
     ]  # fmt: skip
     rows: list[list[Cell | str]] = []
-    for row in course.iloc[::-1].head(MOST_LINES).itertuples(index=False):
+    for row in rows_of(course.iloc[::-1].head(MOST_LINES)):
         value = getattr(row, shown.column)
         rows.append(
             [
