@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
+from functools import cache
 
 import streamlit as st
 
@@ -43,6 +45,17 @@ def show() -> None:
     ]
     chosen = st.navigation(pages, position="top")
     chosen.run()
+    _settle()
+
+
+@cache
+def _settle() -> None:
+    """What the libraries made when they were imported stays: Streamlit collects garbage after every run of the script, and looking
+    through all of that each time took half of a run."""
+    import scipy.special  # noqa: F401 - imported on the first figure otherwise
+
+    gc.collect()
+    gc.freeze()
 
 
 def _runner(page: Page) -> Callable[[], None]:
