@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import gzip
 import html
+import importlib.util
 import os
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,18 +39,27 @@ h3 { font-size: 1rem; margin: 1.4rem 0 0.3rem; } figure { margin: 0.5rem 0 1.5re
 """
 
 
-def write_report(db: str | Path | None, run_id: str, path: str | Path) -> Path:
-    """Write the report of a run (an id, the start of one, `last`) and return where it is.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A report that is there: the whole id of its run, and the file."""
+
+    run: str
+    path: Path
+
+
+def write_report(db: str | Path | None, run_id: str, path: str | Path | None = None) -> Written:
+    """Write the report of a run (an id, the start of one, `last`) and return where it is; by default in the working folder.
 
     The file appears complete or not at all. Raises `StoreError` where there is no such run or the file cannot be
     written, `ExportError` where the libraries for charts are missing.
     """
     from benchrun.results.store import open_store
 
-    target = Path(path)
+    check_libraries()
     with open_store(db, read_only=True) as store:
         record = store.run(store.resolve_run(run_id))
         text = run_report(record, datetime.now(UTC))
+    target = Path(path) if path is not None else Path(f"benchrun-{_file_name(record.run.id)}.html")
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -57,18 +68,18 @@ def write_report(db: str | Path | None, run_id: str, path: str | Path) -> Path:
         raise StoreError(f"the report cannot be written to {target}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return target
+    return Written(record.run.id, target)
+
+
+def check_libraries() -> None:
+    """Raises `ExportError` where what draws the charts is not installed."""
+    missing = [name for name in ("altair", "pandas", "vl_convert") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(f"a report needs {', '.join(missing)}: pip install 'benchrun-inference[dashboard]'")
 
 
 def run_report(record: RunRecord, now: datetime) -> str:
     """The HTML of a run's report."""
-    try:
-        import pandas  # noqa: F401
-        import vl_convert  # noqa: F401
-    except ImportError:
-        raise ExportError(
-            "a report needs the dashboard's libraries: pip install 'benchrun-inference[dashboard]'"
-        ) from None
     from benchrun.dashboard.charts.look import LIGHT
     from benchrun.dashboard.style import style_sheet
 
@@ -262,10 +273,14 @@ def _data(points: pd.DataFrame, run_id: str) -> str:
             "csv.gz",
             "as CSV, packed with gzip",
         )
-    name = re.sub(r"[^\w.-]", "_", run_id)[:60]
+    name = _file_name(run_id)
     address = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     said = f"All {count(len(points), 'point')} {words}"
     return f'<h2>Data</h2><p><a class="button" download="benchrun-{name}.{ending}" href="{address}">{said}</a></p>'
+
+
+def _file_name(run_id: str) -> str:
+    return re.sub(r"[^\w.-]", "_", run_id)[:60]
 
 
 def _method(now: datetime) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,6 +51,7 @@ RunId = Annotated[
 def invoke(arguments: list[str]) -> int:
     """Run the app; returns the exit status. Raises UsageError for a command line that makes no sense."""
     command = typer.main.get_command(app)
+    without_types(command)
     try:
         result = command.main(arguments or ["--help"], prog_name="benchrun", standalone_mode=False)
     except typer.Abort:
@@ -68,6 +69,15 @@ def invoke(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def without_types(command: Any) -> None:
+    """Let the help of a flag name no type: `--json <bool>` reads as if it took a value. Subcommands included."""
+    for param in command.params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    for each in getattr(command, "commands", {}).values():
+        without_types(each)
+
+
 def _print_version(asked: bool) -> None:
     if asked:
         from benchrun.runner.environment import benchrun_version
@@ -80,6 +90,9 @@ def _print_version(asked: bool) -> None:
 def program(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; works with any command.")
     ] = False,
 ) -> None:
     pass
@@ -158,7 +171,12 @@ def run_sweep(
         bool | None, typer.Option("--try-all", help="Go on to larger batches after an oom.", rich_help_panel="How")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Named settings; options given here win.", rich_help_panel="Where")
+        str | None,
+        typer.Option(
+            help="Named settings, which other options overrule: quick, nvidia-trt-bert, aitemplate-bert, "
+            "deeplearningexamples-bert, or one of your own from the TOML file.",
+            rich_help_panel="Where",
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -209,7 +227,7 @@ def models(json: Json = False) -> int:
 
 @app.command()
 def runs(
-    db: Db = None, json: Json = False, limit: Annotated[int, typer.Option(help="Latest runs to list.")] = 20
+    db: Db = None, json: Json = False, limit: Annotated[int, typer.Option(min=1, help="Latest runs to list.")] = 20
 ) -> int:
     """Runs in the database, latest first."""
     from benchrun.runner.cli.runs_command import list_runs
@@ -236,6 +254,34 @@ def export(
     from benchrun.runner.cli.runs_command import export_run
 
     return export_run(run, format, output, db)
+
+
+@app.command()
+def report(
+    run: RunId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File. (default: benchrun-RUN.html in this folder)")
+    ] = None,
+    db: Db = None,
+    json: Json = False,
+) -> int:
+    """Write a run as one HTML file to share: tables, charts, the data; no script, nothing fetched, under 5 MB."""
+    from benchrun.runner.cli.report_command import report_run
+
+    return report_run(run, output, db, as_json=json)
+
+
+@app.command()
+def dashboard(
+    db: Db = None,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
+    host: Annotated[str, typer.Option(help="Address to listen on; another one lets others read the results.")] = "127.0.0.1",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+) -> int:
+    """Charts of all results in a browser, until Ctrl-C: compare engines, runs, machines, published tables."""
+    from benchrun.runner.cli.dashboard_command import open_dashboard
+
+    return open_dashboard(db, port, host, browser=not no_browser)
 
 
 @app.command("import")

@@ -24,7 +24,12 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--no-first-run"),
     *("--disable-component-update", "--disable-sync"),
 )
-STARTED = "from benchrun.dashboard.launch import launch; import sys; sys.exit(launch(sys.argv[1], int(sys.argv[2]), '127.0.0.1', False))"
+
+
+def command(db: str | Path, port: int, *more: str) -> list[str]:
+    """What a user types, by the console script that was installed with the package."""
+    script = Path(sys.executable).with_name("benchrun")
+    return [str(script), "dashboard", "--db", str(db), "--port", str(port), "--no-browser", *more]
 
 
 def free_port() -> int:
@@ -40,7 +45,7 @@ def server(db: str | Path, log: Path) -> Iterator[str]:
     port = free_port()
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", STARTED, str(db), str(port)],
+            command(db, port),
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -17,7 +17,8 @@ from benchrun.dashboard.errors import DashboardError
 from benchrun.dashboard.launch import command, launch
 from benchrun.results.errors import StoreError
 from tests.dashboard.conftest import Databases
-from tests.dashboard.serving import STARTED, free_port, server
+from tests.dashboard.serving import command as started
+from tests.dashboard.serving import free_port, server
 
 
 def options(host: str = "127.0.0.1") -> list[str]:
@@ -100,7 +101,7 @@ def test_another_host_name_gets_no_data(name: str, answer: str, databases: Datab
 def test_ctrl_c_ends_the_server_too(ending: signal.Signals, databases: Databases) -> None:
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-c", STARTED, str(databases("one")), str(port)],
+        started(databases("one"), port),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
     )

@@ -53,18 +53,18 @@ def test_every_kind_of_run(kind: str, databases: Databases, tmp_path: Path) -> N
     with open_store(path, read_only=True) as store:
         runs = [each.id for each in store.runs()]
     for run_id in runs:
-        text = check(write_report(path, run_id, tmp_path / "report.html"))
+        text = check(write_report(path, run_id, tmp_path / "report.html").path)
         assert run_id in text
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_what_the_run_measured_is_in_it(databases: Databases, tmp_path: Path) -> None:
-    text = check(write_report(databases("several"), "20260306-120000-r005", tmp_path / "report.html"))
+    text = check(write_report(databases("several"), "20260306-120000-r005", tmp_path / "report.html").path)
     assert text.count("<svg") == 4 and "<title>batch, sequences per call" in text
     assert "torch:compile" in text and ">oom<" in text and "18 planned, 17 ok, 1 failed, 0 not measured" in text
     encoded = re.findall(r"base64,([A-Za-z0-9+/=]+)", text)
     assert len(base64.b64decode(encoded[0]).decode().splitlines()) == 19
-    wrong = check(write_report(databases("several"), "20260311-120000-r010", tmp_path / "wrong.html"))
+    wrong = check(write_report(databases("several"), "20260311-120000-r010", tmp_path / "wrong.html").path)
     assert wrong.count("<s>") >= 6 and "wrong" in wrong
 
 
@@ -80,10 +80,10 @@ def test_a_large_run_stays_under_the_limit(tmp_path: Path, monkeypatch: pytest.M
     ]
     with open_store(tmp_path / "large.db") as store:
         store_run(store, run(1), points, {each.key: [cost(each)] for each in points})
-    text = check(write_report(tmp_path / "large.db", "last", tmp_path / "report.html"))
+    text = check(write_report(tmp_path / "large.db", "last", tmp_path / "report.html").path)
     assert "only in the data below" not in text
     monkeypatch.setattr(report, "MOST_TABLE", len(text) // 4)
-    text = check(write_report(tmp_path / "large.db", "last", tmp_path / "report.html"))
+    text = check(write_report(tmp_path / "large.db", "last", tmp_path / "report.html").path)
     assert re.search(r"[\d,]+ more points only in the data below", text)
     (packed,) = re.findall(r"gzip;base64,([A-Za-z0-9+/=]+)", text)
     assert len(gzip.decompress(base64.b64decode(packed)).splitlines()) == 3001
@@ -91,7 +91,7 @@ def test_a_large_run_stays_under_the_limit(tmp_path: Path, monkeypatch: pytest.M
 
 def test_generated_runs_can_be_reported(tmp_path: Path) -> None:
     generate(tmp_path / "a.db", 1000)
-    check(write_report(tmp_path / "a.db", "last", tmp_path / "report.html"))
+    check(write_report(tmp_path / "a.db", "last", tmp_path / "report.html").path)
 
 
 def test_errors_are_one_sentence(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
