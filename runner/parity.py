@@ -50,6 +50,17 @@ def compare(found: Mapping[str, FloatArray], reference: Mapping[str, FloatArray]
     return worst
 
 
+def remainder_problem(found: Mapping[str, FloatArray], batch: int, compared: int) -> str | None:
+    """What is wrong with the sequences beyond the `compared` ones: too few or too many of them, or unwritten values."""
+    for name, array in found.items():
+        if array.shape[0] != batch:
+            return f"{name} holds {array.shape[0]} sequences, not {batch}"
+        share = float(np.mean(~np.isfinite(array[compared:]))) if batch > compared else 0.0
+        if share > 0:
+            return f"{share:.1%} of {name} beyond the first {compared} sequences is not a finite number"
+    return None
+
+
 def relative_distance(found: Mapping[str, FloatArray], other: Mapping[str, FloatArray]) -> float:
     """‖found − other‖ / ‖other‖ over all outputs together, in float64."""
     difference = sum(float(np.sum((found[name].astype(np.float64) - array) ** 2)) for name, array in other.items())

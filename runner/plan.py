@@ -157,7 +157,7 @@ def check_request(request: SweepRequest) -> None:
         ("max-time", request.protocol.max_time_s, 0.001),
         ("timeout", request.timeout_s, 1),
         ("launches", request.launches, 1),
-        ("threads", request.threads or 1, 1),
+        ("threads", 1 if request.threads is None else request.threads, 1),
     ):
         if not number >= least:
             raise UsageError(f"--{name} {number} is too small: it must be at least {least}")

@@ -12,6 +12,7 @@ Built-in presets reproduce published sweeps. A user's own are in `benchrun.toml`
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -112,7 +113,10 @@ def _parse(path: Path) -> Config:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as TOML: {error}") from error
     if path.name == "pyproject.toml":
-        raw = raw.get("tool", {}).get("benchrun", {})
+        for section in ("tool", "benchrun"):
+            raw = raw.get(section, {})
+            if not isinstance(raw, dict):
+                raise UsageError(f"{path}: {section} must be a table, as in [tool.benchrun]")
     sections = {"presets", "gate"}
     presets = raw.get("presets", {})
     if not isinstance(presets, dict) or not all(isinstance(each, dict) for each in presets.values()):
@@ -150,10 +154,15 @@ def make_request(*layers: Mapping[str, Any]) -> SweepRequest:
 
 def parse_pairs(value: Any, name: str) -> dict[str, str | int | float | bool]:
     """`NAME=VALUE` texts (or a table) as a mapping; values become numbers or truth values where they look like one."""
+    texts = [value] if isinstance(value, str) else value
     if isinstance(value, Mapping):
+        if odd := [key for key, given in value.items() if not isinstance(given, str | int | float)]:
+            raise UsageError(f"{name} {odd[0]}: give a text, a number, true or false, not {value[odd[0]]!r}")
         return dict(value)
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{name} takes texts like NAME=VALUE or a table, not {value!r}")
     found: dict[str, str | int | float | bool] = {}
-    for text in [value] if isinstance(value, str) else value:
+    for text in texts:
         key, equals, given = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--{name} {text}: write it as NAME=VALUE")
@@ -176,7 +185,9 @@ def _number(settings: Mapping[str, Any], name: str, kind: type) -> Any:
     value = settings[name]
     if kind is str:
         return str(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{name} takes a number, not {value!r}")
+    if kind is int and not (math.isfinite(value) and value == int(value)):
         raise UsageError(f"{name} takes a number, not {value!r}")
     return kind(value)
 
@@ -207,6 +218,8 @@ def _seconds(settings: Mapping[str, Any], name: str) -> float:
 
 
 def _truth(settings: Mapping[str, Any], name: str) -> bool:
+    if not isinstance(settings[name], bool):
+        raise UsageError(f"{name} takes true or false, not {settings[name]!r}")
     return bool(settings[name])
 
 

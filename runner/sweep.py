@@ -200,8 +200,9 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     host, device = (samples(fields.get(name)) for name in ("host_ns", "device_ns"))
     parity = fields.get("parity")
     host_summary = summarise(host) if host is not None else None
+    device_summary = summarise(device) if device is not None else None
     flags = set(fields.get("flags", ()))
-    if host_summary is not None and host_summary.steady is False:
+    if any(each is not None and each.steady is False for each in (host_summary, device_summary)):
         flags.add("unsteady")
     same = (
         "throughput_seq_s", "throughput_batches", "throughput_window_s", "throughput_isolated", "settled", "timed_out",
@@ -218,7 +219,7 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
         phase=None if fields["status"] == "ok" else fields.get("phase", attempt.phase),
         error=fields.get("error"),
         host=host_summary,
-        device=summarise(device) if device is not None else None,
+        device=device_summary,
         tokens_s=rate * point.seq if rate is not None else None,
         padding_fraction=0.0 if host is not None else None,
         parity=Parity(**parity) if parity else None,

@@ -281,15 +281,18 @@ class Worker:
         Parity as a dict, and for low precisions the distance to fp32 arithmetic on the original or the rounded weights,
         whichever is nearer.
         """
-        from dataclasses import asdict
+        from dataclasses import asdict, replace
 
-        from benchrun.runner.parity import compare, relative_distance
+        from benchrun.runner.parity import compare, relative_distance, remainder_problem
 
         session.poison()
         session.enqueue()
         session.synchronize()
-        answer = {name: array[:rows] for name, array in session.outputs().items()}
+        whole = session.outputs()
+        answer = {name: array[:rows] for name, array in whole.items()}
         parity: Parity = compare(answer, exact, point.dtype)
+        if parity.ok and (problem := remainder_problem(whole, point.batch, rows)):
+            parity = replace(parity, ok=False, reason=problem)
         distance = None
         if rounded is not None and parity.ok:
             distance = min(relative_distance(answer, each) for each in (rounded, exact))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import MutableMapping
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -22,6 +24,8 @@ def run(arguments: list[str]) -> int:
         return USAGE_ERROR
     from benchrun.runner.cli.app import invoke
 
+    if "_BENCHRUN_COMPLETE" in os.environ:
+        complete_sweep(os.environ)
     debug = "--debug" in arguments
     arguments = [each for each in arguments if each != "--debug"]
     if arguments and arguments[0].startswith("-") and arguments[0] not in OWN_OPTIONS:
@@ -36,11 +40,27 @@ def run(arguments: list[str]) -> int:
         return 0
     except Exception as error:
         if debug:
-            raise
+            import traceback
+
+            traceback.print_exception(error)
         from benchrun.runner.cli.complaints import complaint
 
         print(f"benchrun: {complaint(error)}", file=sys.stderr)
         return USAGE_ERROR
+
+
+def complete_sweep(environ: MutableMapping[str, str]) -> None:
+    """Name the command in a line that a shell wants completed: `benchrun --ba` means `benchrun run --ba`.
+
+    Bash passes the line in COMP_WORDS with the index of its word in COMP_CWORD, zsh and fish pass it in _TYPER_COMPLETE_ARGS.
+    """
+    for variable in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS"):
+        program, *rest = environ.get(variable, "").split(maxsplit=1) or [""]
+        if not rest or not rest[0].startswith("-") or rest[0].split()[0] in OWN_OPTIONS:
+            continue
+        environ[variable] = f"{program} run {rest[0]}"
+        if variable == "COMP_WORDS":
+            environ["COMP_CWORD"] = str(int(environ.get("COMP_CWORD", "1")) + 1)
 
 
 def shadowed() -> str | None:

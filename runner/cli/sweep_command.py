@@ -76,6 +76,8 @@ def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, opti
     """Go on with a run: what it was asked for, and what is asked for in addition."""
     from benchrun.runner.sweep import point_row
 
+    if options.label is not None:
+        raise UsageError("--label names a new run, and a run that is resumed keeps its name: leave --label out")
     run_id = store.resolve_run(text)
     record = store.run(run_id)
     if record.run.origin != "benchrun":
@@ -141,6 +143,14 @@ def _check_same_machine(record: RunRecord, request: SweepRequest) -> None:
         raise UsageError(
             f"run {record.run.id} was measured on other hardware ({record.run.environment.fingerprint}, here {here.fingerprint}): "
             "one run is one machine, so start a new run"
+        )
+    before, now = (each.details.get("libraries", {}) for each in (record.run.environment, here))
+    changed = [
+        f"{name} {before[name]}, here {now[name]}" for name in before if now.get(name, before[name]) != before[name]
+    ]
+    if changed:
+        raise UsageError(
+            f"run {record.run.id} was measured with other libraries ({'; '.join(changed)}): one run is one environment, so start a new run"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -65,25 +66,26 @@ def rate(value: float | None) -> str:
 
 
 def plan_lines(plan: Plan, seconds: float, db: str | None, keys: set[str] | None) -> Iterator[str]:
-    """Every setting of a sweep, the number of points and an estimate."""
+    """Every setting of a sweep, the number of points and an estimate, as console markup."""
     request, protocol = plan.request, plan.request.protocol
     engines = dict.fromkeys(planned.point.engine for planned in plan.points)
     models = dict.fromkeys(planned.point.model for planned in plan.points)
     yield f"[bold]engines[/]  {', '.join(engines)} on {request.device}, {request.threads} threads"
-    yield f"[bold]models[/]   {', '.join(models)}; head {', '.join(request.heads)}; weights {_weights(plan)}; {', '.join(request.dtypes)}"
+    named = escape(", ".join(models))
+    yield f"[bold]models[/]   {named}; head {', '.join(request.heads)}; weights {_weights(plan)}; {', '.join(request.dtypes)}"
     yield f"[bold]shapes[/]   batch {_numbers(request.batches)} × seq {_numbers(request.seqs)}, {request.workload}"
     yield (
         f"[bold]protocol[/] up to {protocol.iterations} iterations or {protocol.max_time_s:g} s, warm-up at least {protocol.warmup}, "
         f"transfers {protocol.transfers}d, time-out {request.timeout_s:g} s, launches {request.launches}"
     )
     if db is not None:
-        yield f"[bold]database[/] {db}"
+        yield f"[bold]database[/] {escape(db)}"
     to_do = len(plan.points) if keys is None else len(keys)
     done = f", {len(plan.points) - to_do} already measured" if keys is not None else ""
     yield f"[bold]points[/]   {to_do} to measure{done}; takes about {describe_seconds(seconds)}"
     for reason in dict.fromkeys(planned.refusal for planned in plan.points if planned.refusal):
         count = sum(planned.refusal == reason for planned in plan.points)
-        yield f"[yellow]skipped[/]  {count} points: {reason}"
+        yield f"[yellow]skipped[/]  {count} points: {escape(reason)}"  # it may name an extra: 'benchrun-inference[ort]'
 
 
 def run_header(record: RunRecord, db: str) -> Iterator[RenderableType]:

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchrun.backends.contract import DTYPES
-from benchrun.runner.parity import LOW_PRECISION, TOLERANCES, TOO_EXACT, compare, precision_problem, relative_distance
+from benchrun.runner.parity import (
+    LOW_PRECISION,
+    TOLERANCES,
+    TOO_EXACT,
+    compare,
+    precision_problem,
+    relative_distance,
+    remainder_problem,
+)
 
 RANDOM = np.random.default_rng(7)
 REFERENCE = RANDOM.standard_normal((2, 16, 32)).astype(np.float32)
@@ -150,6 +158,15 @@ def test_what_the_engine_says_is_compared_with_what_was_asked(asked: str, claime
     assert (problem is None) == right
     if problem is not None:
         assert problem == f"asked for {asked}, but the engine computes its matrix products in {claimed}"
+
+
+def test_sequences_beyond_the_compared_ones_must_be_there_and_finite() -> None:
+    whole = np.ones((6, 4), np.float32)
+    assert remainder_problem({"y": whole}, 6, 2) is None and remainder_problem({"y": whole}, 6, 6) is None
+    assert remainder_problem({"y": whole[:5]}, 6, 2) == "y holds 5 sequences, not 6"
+    whole[3] = np.nan
+    assert remainder_problem({"y": whole}, 6, 2) == "25.0% of y beyond the first 2 sequences is not a finite number"
+    assert remainder_problem({"y": whole}, 6, 6) is None  # these were compared
 
 
 def test_an_engine_that_says_nothing_is_not_accused() -> None:

@@ -81,6 +81,12 @@ def test_every_setting_reaches_the_request() -> None:
         ({"backend": " , "}, "--backend is empty: give at least one"),
         ({"opt": ["attention"]}, "--opt attention: write it as NAME=VALUE"),
         ({"override": "=3"}, "--override =3: write it as NAME=VALUE"),
+        ({"override": 3}, "override takes texts like NAME=VALUE or a table, not 3"),
+        ({"override": [3]}, "override takes texts like NAME=VALUE or a table"),
+        ({"opt": {"attention": ["eager"]}}, r"opt attention: give a text, a number, true or false, not \['eager'\]"),
+        ({"iterations": float("nan")}, "iterations takes a number, not nan"),
+        ({"threads": float("inf")}, "threads takes a number, not inf"),
+        ({"try-all": "false"}, "try-all takes true or false, not 'false'"),
     ],
 )
 def test_settings_that_are_none_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -137,6 +143,14 @@ def test_pyproject_is_read_where_it_has_a_section(tmp_path: Path) -> None:
 def test_a_broken_configuration_is_refused_with_its_name(tmp_path: Path, text: str, said: str) -> None:
     path = write(tmp_path, "benchrun.toml", text)
     with pytest.raises(UsageError, match=said) as refused:
+        read_config(None, tmp_path)
+    assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["tool = 1", "[tool]\nbenchrun = 1"])
+def test_a_section_that_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, "pyproject.toml", text)
+    with pytest.raises(UsageError, match=r"must be a table, as in \[tool.benchrun\]") as refused:
         read_config(None, tmp_path)
     assert str(path) in str(refused.value)
 

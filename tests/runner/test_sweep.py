@@ -16,7 +16,7 @@ from benchrun.results.store import Store, open_store
 from benchrun.runner import launcher
 from benchrun.runner.launcher import Exit
 from benchrun.runner.plan import Plan, SweepRequest, make_plan
-from benchrun.runner.sweep import Sweep, Update, died, point_row
+from benchrun.runner.sweep import Attempt, Sweep, Update, died, make_row, point_row
 from tests.runner.conftest import Stage
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -107,6 +107,16 @@ def test_a_failure_is_one_row_and_the_sweep_goes_on(
     row = sweep.rows()[1].row
     assert row.error == error and row.phase == ("measure" if status == deed else "build") and row.host is None
     assert len(record.launches) == launches and sweep.store.missing(RUN) == []
+
+
+@pytest.mark.parametrize("drifting", ["host_ns", "device_ns"])
+def test_either_clock_may_be_unsteady(drifting: str) -> None:
+    plan = make_plan(SweepRequest(models=("tiny",), device="cpu", threads=1))
+    steady, rising = [1_000_000] * 60, [1_000_000 + 10_000 * i for i in range(60)]
+    fields = {"status": "ok", "host_ns": steady, "device_ns": steady}
+    attempt = Attempt(plan.points[0], 0, MOMENT)
+    assert make_row(attempt, 0, fields, plan).flags == ()
+    assert make_row(attempt, 0, {**fields, drifting: rising}, plan).flags == ("unsteady",)
 
 
 def test_a_hang_ends_with_its_time(bed: Callable[..., Bed], stage: Stage) -> None:
