@@ -1,0 +1,155 @@
+"""The report for a terminal, readable at 80 columns. What failed comes first, the table of all points after it.
+
+No line begins with text from outside: CI services read commands at the beginning of a line.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from benchrun.runner.gate.reports.wording import (
+    DASH,
+    change,
+    detectable,
+    explain,
+    interval,
+    needs_words,
+    percent,
+    point_names,
+    remarks,
+    sides,
+    title,
+    word,
+    worst_first,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from benchrun.runner.gate.outcome import GateOutcome
+    from benchrun.runner.gate.verdict import PointVerdict
+
+STYLES = {
+    "FAIL": "bold red",
+    "MISSING": "red",
+    "INVALID": "red",
+    "INCONCLUSIVE": "yellow",
+    "accepted": "magenta",
+    "IMPROVED": "green",
+    "PASS": "green",
+    "NEW": "cyan",
+}
+WIDE = 110  # columns from which on the table shows intervals
+
+
+def print_gate(console: Console, outcome: GateOutcome) -> None:
+    """Print the whole report."""
+    for each in gate_parts(outcome, console.width):
+        console.print(each, highlight=False, soft_wrap=isinstance(each, str), markup=False)
+
+
+def terminal_text(outcome: GateOutcome, width: int = 80) -> str:
+    """The report as plain text."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    print_gate(Console(file=stream, width=width, color_system=None, force_terminal=False), outcome)
+    return stream.getvalue()
+
+
+def gate_parts(outcome: GateOutcome, width: int) -> Iterator[RenderableType]:
+    """The report, part by part: lines are wrapped to `width` already."""
+    from rich.text import Text
+
+    failed = "bold red" if outcome.exit_code == 1 else "bold" if outcome.exit_code == 0 else "bold yellow"
+    for line in textwrap.wrap(title(outcome), width):
+        yield _line(Text(line, style=failed))
+    names = point_names(outcome.points)
+    for point in worst_first(outcome):
+        if needs_words(point):
+            head = Text.assemble((word(point), STYLES[word(point)]), "  ", names[point.point])
+            yield _line(head)
+            for sentence in explain(point):
+                yield from _wrapped(sentence, width)
+    yield _line(Text(sides(outcome), style="dim"))
+    for remark in remarks(outcome):
+        yield from _wrapped(remark, width)
+    yield _line(Text(""))
+    yield _table(outcome, width, names)
+    yield _line(Text(_stored(outcome), style="dim"))
+
+
+def _line(text: RenderableType) -> RenderableType:
+    """Text that is never folded."""
+    from rich.text import Text
+
+    if isinstance(text, Text):
+        text.no_wrap, text.overflow = True, "ignore"
+    return text
+
+
+def _wrapped(sentence: str, width: int) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    for line in textwrap.wrap(
+        sentence, max(20, width), initial_indent="  · ", subsequent_indent="  | ", break_on_hyphens=False
+    ):
+        yield _line(Text(line))
+
+
+def _table(outcome: GateOutcome, width: int, names: dict[str, str]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    metrics = outcome.plan.metrics
+    wide = width >= WIDE
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", padding=(0, 1))
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("point", no_wrap=True, overflow="ellipsis", ratio=1)
+    for metric in metrics:
+        table.add_column(f"{metric}\ntime", justify="right", no_wrap=True)
+        if wide:
+            table.add_column(f"{metric}\n95 % interval", justify="right", no_wrap=True)
+    table.add_column("launches\na side", justify="right", no_wrap=True)
+    table.add_column("finds", justify="right", no_wrap=True)
+    names = _shorten(names)
+    for point in worst_first(outcome):
+        by_name = {each.metric: each for each in point.metrics}
+        cells: list[str] = []
+        for name in metrics:
+            found = by_name.get(name)
+            cells.append(change(found) if found is not None else DASH)
+            if wide:
+                cells.append(interval(found) if found is not None else DASH)
+        table.add_row(
+            Text(word(point), style=STYLES[word(point)]),
+            Text(names[point.point]),
+            *cells,
+            _launches(point),
+            percent(detectable(point)),
+        )
+    return table
+
+
+def _launches(point: PointVerdict) -> str:
+    used = max((each.launches for each in point.metrics), default=0)
+    return str(used or max(point.launches_base, point.launches_new))
+
+
+def _shorten(names: dict[str, str]) -> dict[str, str]:
+    """Names without the words that all of them share, so that what differs fits the table."""
+    words = {key: name.split(" ") for key, name in names.items()}
+    if len(names) < 2 or len({len(each) for each in words.values()}) != 1:
+        return names
+    differ = [len(set(column)) > 1 for column in zip(*words.values(), strict=True)]
+    return {
+        key: " ".join(each for each, kept in zip(parts, differ, strict=True) if kept) for key, parts in words.items()
+    }
+
+
+def _stored(outcome: GateOutcome) -> str:
+    took = f", {outcome.seconds / 60:.1f} min" if outcome.seconds is not None else ""
+    return f"{outcome.verdict.launches} launches{took}; show it again: benchrun gate show {outcome.id}"

@@ -1,0 +1,183 @@
+"""What all reports say, in the same words: the headline, the order of the points, one sentence a point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from benchrun.runner.gate.outcome import CROSS_SESSION, GateOutcome
+from benchrun.runner.gate.verdict import WORST_FIRST, GateVerdict, MetricVerdict, PointVerdict
+from benchrun.runner.messages import clean_line
+
+LONGEST_NAME = 300
+LONGEST_REASON = 1000
+DASH = "–"
+UNDECIDED = ("MISSING", "INVALID", "INCONCLUSIVE")
+
+
+def clean_name(text: str) -> str:
+    """A point's name as one printable line."""
+    return clean_line(text, LONGEST_NAME) or "(a name without printable characters)"
+
+
+def clean_reason(text: str) -> str:
+    """A reason as one printable line."""
+    return clean_line(text, LONGEST_REASON)
+
+
+def point_names(points: Iterable[PointVerdict]) -> dict[str, str]:
+    """Key → the name to show: the label, with the key where two points share one."""
+    found = {each.point: clean_name(each.label or each.point) for each in points}
+    names = list(found.values())
+    return {key: f"{name} ({clean_name(key)})" if names.count(name) > 1 else name for key, name in found.items()}
+
+
+def worst_first(outcome: GateOutcome) -> list[PointVerdict]:
+    """Points by verdict, failures that nobody accepted first; among equals in the plan's order."""
+    return sorted(outcome.points, key=lambda each: (WORST_FIRST.index(each.verdict), bool(each.accepted)))
+
+
+def word(point: PointVerdict) -> str:
+    """The verdict as it is shown: `FAIL`, `accepted` (a FAIL that was), `IMPROVED`, …"""
+    if point.verdict == "FAIL" and point.accepted:
+        return "accepted"
+    return "IMPROVED" if point.improved else point.verdict
+
+
+def title(outcome: GateOutcome) -> str:
+    """One line that says how the run ended."""
+    verdict = outcome.verdict
+    counts, total = verdict.counts(), len(verdict.points)
+    accepted = sum(bool(each.accepted) for each in verdict.points)
+    failed = counts["FAIL"] - accepted
+    parts = []
+    if failed:
+        parts.append(f"{_count(failed, total)} FAIL")
+    if accepted:
+        parts.append(f"{_count(accepted, total)} slower, accepted")
+    for name, text in (("MISSING", "missing"), ("INVALID", "invalid"), ("INCONCLUSIVE", "could not be told")):
+        if counts[name]:
+            parts.append(f"{_count(counts[name], total)} {text}")
+    if not parts:
+        limit = setting(verdict, "regression_ratio")
+        gated = total - counts["NEW"]
+        parts.append(
+            f"{_count(gated, total)} checked, none is {percent(limit - 1)} slower" if gated else "all points are NEW"
+        )
+    kind = " (A/A)" if verdict.aa else ""
+    return f"{ended(outcome)}{kind}: {'; '.join(parts)}"
+
+
+def ended(outcome: GateOutcome) -> str:
+    """The run's own word, which follows from its exit code: an accepted FAIL does not make the run fail."""
+    return {0: "PASS", 1: "FAIL", 3: "NOT VALID", 4: "INCONCLUSIVE"}.get(outcome.exit_code, outcome.verdict.verdict)
+
+
+def sides(outcome: GateOutcome) -> str:
+    """`main 1a2b (base) against HEAD 3c4d (new)`."""
+    return f"{clean_name(outcome.base.label)} (base) against {clean_name(outcome.new.label)} (new)"
+
+
+def remarks(outcome: GateOutcome) -> list[str]:
+    """What concerns the run as a whole, the most doubtful first."""
+    verdict = outcome.verdict
+    found = [CROSS_SESSION] if outcome.kind == "baseline" else []
+    if verdict.control.verdict == "INVALID":
+        found.append(verdict.control.reason)
+    if verdict.stopped:
+        found.append(f"ended early by {verdict.stopped}: what had too few launches by then is INCONCLUSIVE")
+    found += [each for each in verdict.warnings if each not in found]
+    if told := power(outcome):
+        found.append(told)
+    return [clean_reason(each) for each in (*found, *outcome.notes)]
+
+
+def power(outcome: GateOutcome) -> str:
+    """What this run was able to see."""
+    seen = sorted(
+        value for point in outcome.points if math.isfinite(value := detectable(point)) and point.verdict != "INVALID"
+    )
+    if not seen:
+        return ""
+    least = setting(outcome.verdict, "fail_ratio") - 1
+    typical, worst = seen[len(seen) // 2], seen[-1]
+    return (
+        f"smallest slowdown found in 95 of 100 such runs: {percent(typical)} at the middle point, {percent(worst)} at the "
+        f"noisiest; below {percent(least)} nothing FAILs"
+    )
+
+
+def detectable(point: PointVerdict) -> float:
+    """The smallest slowdown that all of a point's metrics would find; NaN where that is unknown."""
+    values = [each.detectable_slowdown for each in point.metrics if math.isfinite(each.detectable_slowdown)]
+    return max(values) if values else math.nan
+
+
+def explain(point: PointVerdict) -> list[str]:
+    """Sentences on a point that is not simply PASS: what was found, metric by metric, and what could not be told."""
+    found: list[str] = []
+    shown = {*(each.verdict for each in point.metrics), *(each.verdict for each in point.limits)}
+    if point.verdict not in shown and point.reason:
+        found.append(clean_reason(point.reason))
+    reasons: set[str] = set()
+    for metric in point.metrics:
+        if metric.verdict == point.verdict or metric.verdict in ("FAIL", *UNDECIDED):
+            text = clean_reason(metric.reason)
+            if point.verdict in ("MISSING", "INVALID", "NEW") and text in reasons:
+                continue  # the same launches are missing for every metric
+            reasons.add(text)
+            found.append(_explain_metric(point, metric, text))
+    found += [
+        f"limit {clean_name(each.limit)}: {each.verdict}" + (f", {clean_reason(each.reason)}" if each.reason else "")
+        for each in point.limits
+        if each.verdict != "PASS"
+    ]
+    if point.accepted:
+        found.append(f"accepted: {clean_reason(point.accepted)}")
+    return [*found, *(clean_reason(each) for each in point.notes)]
+
+
+def _explain_metric(point: PointVerdict, metric: MetricVerdict, reason: str) -> str:
+    if point.verdict in ("MISSING", "INVALID", "NEW"):
+        return reason
+    parts = [f"{metric.metric} {change(metric)}"]
+    if math.isfinite(metric.ratio_low):
+        parts.append(f"95 % interval {interval(metric)}, {metric.launches} launches a side")
+    if metric.check_work:
+        parts.append("check that the work was done")
+    elif reason:
+        parts.append(reason)
+    if metric.verdict == "INCONCLUSIVE" and math.isfinite(metric.detectable_slowdown):
+        parts.append(f"so many launches find {percent(metric.detectable_slowdown)} or more")
+    return "; ".join(parts)
+
+
+def needs_words(point: PointVerdict) -> bool:
+    """Whether a point is told of above the table."""
+    return point.verdict in ("FAIL", *UNDECIDED) or any(each.check_work for each in point.metrics)
+
+
+def change(metric: MetricVerdict) -> str:
+    """`+5.9 %`: how much more time the new side takes; a dash where that is unknown."""
+    return f"{100 * (metric.ratio - 1):+.1f} %" if math.isfinite(metric.ratio) else DASH
+
+
+def interval(metric: MetricVerdict) -> str:
+    """`+4.5 … +7.3 %`."""
+    if not (math.isfinite(metric.ratio_low) and math.isfinite(metric.ratio_high)):
+        return DASH
+    return f"{100 * (metric.ratio_low - 1):+.1f} … {100 * (metric.ratio_high - 1):+.1f} %"
+
+
+def percent(share: float) -> str:
+    """`4.5 %`; a dash where it is unknown."""
+    return f"{100 * share:.2g} %" if math.isfinite(share) else DASH
+
+
+def setting(verdict: GateVerdict, name: str) -> float:
+    """A constant of the rule, as the run had it."""
+    return float(verdict.settings[name])
+
+
+def _count(count: int, total: int) -> str:
+    return f"{count} of {total} points" if total != 1 else "the one point"
