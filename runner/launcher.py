@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -44,23 +44,38 @@ class Exit:
     log: str
 
 
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """Another Python to run workers with: its path (None: this one), what its environment differs in (None: not set),
+    and the cores that its processes are pinned to (none: not pinned).
+    """
+
+    python: str | None = None
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    cores: tuple[int, ...] = ()
+
+
+OWN = Interpreter()
+
+
 class WorkerProcess:
     """A worker in a session of its own: Ctrl-C reaches the parent only, which then ends it."""
 
-    def __init__(self, assignment: Assignment, threads: int) -> None:
+    def __init__(self, assignment: Assignment, threads: int, interpreter: Interpreter = OWN) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._oom_kills = oom_kills()
         read_fd, write_fd = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "benchrun.runner.worker", str(write_fd)],
-                stdin=subprocess.PIPE,
-                stdout=self._log,
-                stderr=self._log,
-                pass_fds=(write_fd,),
-                env=worker_environment(threads),
-                start_new_session=True,
-            )
+            with pinned(interpreter.cores):
+                self._process = subprocess.Popen(
+                    [interpreter.python or sys.executable, "-P", "-m", "benchrun.runner.worker", str(write_fd)],
+                    stdin=subprocess.PIPE,
+                    stdout=self._log,
+                    stderr=self._log,
+                    pass_fds=(write_fd,),
+                    env=worker_environment(threads, interpreter.environment),
+                    start_new_session=True,
+                )
         finally:
             os.close(write_fd)
         self._events = os.fdopen(read_fd, "rb", buffering=0)
@@ -164,10 +179,29 @@ class WorkerProcess:
         return line
 
 
-def worker_environment(threads: int) -> dict[str, str]:
-    """The parent's environment, with the thread count set before any engine loads, and nothing that asks a network."""
+@contextmanager
+def pinned(cores: Sequence[int]) -> Iterator[None]:
+    """This thread, and what it starts meanwhile, on these cores only; no cores: as it is."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def worker_environment(threads: int, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """The parent's environment with `changes` (None takes a variable out), with the thread count set before any engine
+    loads, and nothing that asks a network.
+    """
+    changes = changes or {}
+    kept = {name: value for name, value in os.environ.items() if name not in changes}
     return {
-        **os.environ,
+        **kept,
+        **{name: value for name, value in changes.items() if value is not None},
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",  # models were found when the sweep was planned

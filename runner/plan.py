@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -89,9 +89,18 @@ class Plan:
         return list(found.values())
 
 
-def make_plan(request: SweepRequest) -> Plan:
+Missing = Callable[[str, str], str | None]
+
+
+def find_missing(backend: str, variant: str) -> str | None:
+    """What this interpreter lacks for a variant of a backend, as a sentence; None where it lacks nothing."""
+    return load_backend(backend).missing(variant)
+
+
+def make_plan(request: SweepRequest, missing: Missing = find_missing) -> Plan:
     """Plan a sweep: check every name, fill in defaults, multiply the lists out.
 
+    `missing` says what the interpreter that will measure lacks for a (backend, variant).
     Raises UsageError in one sentence for anything that no point of the sweep could do.
     """
     check_request(request)
@@ -104,7 +113,7 @@ def make_plan(request: SweepRequest) -> Plan:
     threads = request.threads or usable_cores()
     request = replace(request, device=device, dtypes=dtypes, threads=threads)
     engines = [find_engine(text, kind) for text in request.backends]
-    absent = {(each.name, variant): load_backend(each.name).missing(variant) for each, variant in engines}
+    absent = {(each.name, variant): missing(each.name, variant) for each, variant in engines}
     specs = [_resolve(model, head, request) for model in request.models for head in request.heads]
     planned: list[Planned] = []
     for spec in specs:

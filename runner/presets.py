@@ -86,11 +86,12 @@ BUILT_IN: dict[str, Preset] = {
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A configuration file: defaults for every sweep, and presets."""
+    """A configuration file: defaults for every sweep, presets, and what `[gate]` says."""
 
     path: Path | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    gate: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_config(path: Path | None, folder: Path) -> Config:
@@ -102,7 +103,7 @@ def read_config(path: Path | None, folder: Path) -> Config:
     for name in CONFIG_FILES:
         if (folder / name).is_file():
             found = _parse(folder / name)
-            if found.defaults or found.presets or name == "benchrun.toml":
+            if found.defaults or found.presets or found.gate or name == "benchrun.toml":
                 return found
     return Config()
 
@@ -121,6 +122,9 @@ def _parse(path: Path) -> Config:
     presets = raw.get("presets", {})
     if not isinstance(presets, dict) or not all(isinstance(each, dict) for each in presets.values()):
         raise UsageError(f"{path}: presets are tables like [presets.nightly]")
+    gate = raw.get("gate", {})
+    if not isinstance(gate, dict):
+        raise UsageError(f"{path}: [gate] is a table, not {gate!r}")
     defaults = {name: value for name, value in raw.items() if name not in sections}
     for where, settings in (("top level", defaults), *((f"presets.{name}", each) for name, each in presets.items())):
         _check_names(path, where, settings)
@@ -128,6 +132,7 @@ def _parse(path: Path) -> Config:
         path,
         defaults,
         {name: Preset(name, f"from {path.name}", settings) for name, settings in presets.items()},
+        gate,
     )
 
 

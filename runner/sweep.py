@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from benchrun.results.rows import LaunchRow, MeasurementRow, Parity, PointRow
 from benchrun.results.statistics import summarise
-from benchrun.runner.launcher import Exit, WorkerProcess, WorkerTimeout
+from benchrun.runner.launcher import OWN, Exit, Interpreter, WorkerProcess, WorkerTimeout
 from benchrun.runner.messages import Assignment, Task, clean_line
 from benchrun.runner.plan import Plan, Planned
 
@@ -50,12 +50,22 @@ class Attempt:
 class Sweep:
     """Measures what a run still lacks. Each finished point is in the store before the next one starts."""
 
-    def __init__(self, plan: Plan, store: Store, run_id: str, listener: Listener, progress_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        run_id: str,
+        listener: Listener,
+        progress_s: float = 0.0,
+        interpreter: Interpreter = OWN,
+    ) -> None:
         self._plan = plan
         self._store = store
         self._run = run_id
         self._listen = listener
         self._progress_s = progress_s
+        self._interpreter = interpreter
+        self._discards = False
         self._by_key = {planned.point.key: planned for planned in plan.points}
         self._ordinal = 0
         # (replicate, points that differ in batch only) → the least batch that ran out of memory
@@ -75,6 +85,20 @@ class Sweep:
             shift = replicate % len(groups) if groups else 0
             for group in groups[shift:] + groups[:shift]:  # rotated, so that drift spreads over all engines
                 self._measure_group(group, replicate)
+
+    def measure_launch(self, points: Sequence[Planned], replicate: int, *, discard: bool = False) -> None:
+        """Measure these points once, in this order, each worker's together. With `discard` no row is stored, the
+        listener still sees each.
+        """
+        groups: dict[tuple[object, ...], list[Planned]] = {}
+        for planned in points:
+            groups.setdefault(planned.group, []).append(planned)
+        self._discards = discard
+        try:
+            for group in groups.values():
+                self._measure_group(group, replicate)
+        finally:
+            self._discards = False
 
     def _measure_group(self, group: list[Planned], replicate: int) -> None:
         """All points of one worker; a worker that ended early is followed by another for the rest."""
@@ -109,7 +133,7 @@ class Sweep:
         )
         request = self._plan.request
         attempt: Attempt | None = None
-        with WorkerProcess(assignment, request.threads or 1) as worker:
+        with WorkerProcess(assignment, request.threads or 1, self._interpreter) as worker:
             launch = self._store.add_launch(self._run, LaunchRow(replicate, worker.pid, now()))
             try:
                 try:
@@ -166,7 +190,8 @@ class Sweep:
 
     def _store_row(self, launch: int | None, replicate: int, attempt: Attempt, fields: Mapping[str, Any]) -> None:
         row = make_row(attempt, replicate, fields, self._plan)
-        self._store.add_measurement(self._run, launch, row)
+        if not self._discards:
+            self._store.add_measurement(self._run, launch, row)
         if row.status == "oom":
             self._ran_out(replicate, attempt.planned.point)
         self._listen(Update(attempt.planned, replicate, "done", row=row))
