@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
@@ -17,23 +18,26 @@ class Visitor:
     """One session. `run` shows a page with a query and says how long the server's script took until its last message, in seconds."""
 
     def __init__(self, address: str) -> None:
-        self._socket = connect(
-            address.replace("http", "ws", 1) + "/_stcore/stream",
-            origin=Origin(address),
-            subprotocols=[Subprotocol("streamlit")],
-            max_size=None,
-            open_timeout=30,
-        )
+        self._address = address
+        self._open = ExitStack()
         self.errors: list[str] = []
         self.charts = 0
 
     def __enter__(self) -> Self:
+        connection = connect(
+            self._address.replace("http", "ws", 1) + "/_stcore/stream",
+            origin=Origin(self._address),
+            subprotocols=[Subprotocol("streamlit")],
+            max_size=None,
+            open_timeout=30,
+        )
+        self._socket = self._open.enter_context(connection)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close()
+        self._open.close()
 
     def run(self, page: str, query: dict[str, str] | None = None, seconds: float = 60.0) -> float:
         message = BackMsg()
