@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from benchrun.runner.cli.sweep_options import with_sweep_options
+
 HELP = """Compare transformer inference across engines and vendors: one clock, one protocol, the answer checked, every sample kept.
 
 A sweep needs no command name: 'benchrun --backend torch --seq 128,384' is 'benchrun run --backend torch --seq 128,384'
@@ -205,6 +207,46 @@ def run_sweep(
 
 
 @app.command()
+@with_sweep_options(run_sweep)
+def variance(
+    settings: dict[str, Any],
+    launches: Annotated[
+        int, typer.Option(help="Fresh processes to measure the sweep in; one more warms up.", rich_help_panel="How")
+    ] = 20,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Tell of a stored run instead of measuring one.", rich_help_panel="Where")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings.", rich_help_panel="Where")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file.", rich_help_panel="Where")] = None,
+    label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
+    db: Db = None,
+    json: Json = False,
+) -> int:
+    """How noisy this machine is: the slowdown that a gate finds here, and what it costs. Exit 0: told; 1: some points failed."""
+    from benchrun.runner.cli.variance_command import VarianceOptions, measure_variance
+
+    return measure_variance(settings, VarianceOptions(launches, run, preset, config, label, db, json))
+
+
+@app.command()
+def history(
+    point: Annotated[
+        list[str], typer.Argument(help="A point's key, or words of its name: torch:eager bert-base b1 s128.")
+    ],
+    metric: Annotated[str, typer.Option(help="p50 or throughput.")] = "p50",
+    hardware: Annotated[
+        str | None, typer.Option(help="Start of a hardware fingerprint. (default: where it was last measured)")
+    ] = None,
+    db: Db = None,
+    json: Json = False,
+) -> int:
+    """A point over commits, and where its level changed. It informs: exit 0 whatever it finds."""
+    from benchrun.runner.cli.history_command import show_history
+
+    return show_history(point, metric, hardware, db, as_json=json)
+
+
+@app.command()
 def backends(
     json: Json = False,
     check: Annotated[
@@ -302,6 +344,19 @@ def import_results(
     if formats:
         return list_formats(as_json=json)
     return import_results(format, files or [], sidecar or [], db, as_json=json)
+
+
+@app.command()
+def merge(
+    others: Annotated[list[str], typer.Argument(help="Databases to read: files or URLs.", metavar="OTHER…")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+    db: Db = None,
+    json: Json = False,
+) -> int:
+    """Bring the runs and gates of other databases into this one; again adds nothing. Exit 1: something conflicts or is unreadable."""
+    from benchrun.runner.cli.merge_command import merge
+
+    return merge(others, db, dry_run=dry_run, as_json=json)
 
 
 @app.command()

@@ -1,0 +1,44 @@
+"""The sweep options of `benchrun run` for other commands that measure a sweep, so that they are declared once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, get_type_hints
+
+OF_A_SWEEP = (
+    "backend", "model", "head", "weights", "override", "batch", "seq", "dtype", "device", "workload", "opt",
+    "iterations", "warmup", "max_time", "timeout", "threads", "transfers", "try_all",
+)  # fmt: skip
+
+
+def with_sweep_options(run: Callable[..., int]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Gives a command the options of `run` that say what to measure and how; its parameter `settings` receives them
+    by their names on the command line, those not given as None.
+    """
+    parameters = inspect.signature(run).parameters
+    shared = [parameters[name] for name in OF_A_SWEEP]
+    hints = get_type_hints(run, include_extras=True)
+
+    def extend(command: Callable[..., int]) -> Callable[..., int]:
+        own = get_type_hints(command, include_extras=True)
+        kept = [each for name, each in inspect.signature(command).parameters.items() if name != "settings"]
+
+        @wraps(command)
+        def extended(**given: Any) -> int:
+            asked = {name.replace("_", "-"): given.pop(name) for name in OF_A_SWEEP}
+            settings = {name: None if value == [] else value for name, value in asked.items()}
+            return command(settings=settings, **given)
+
+        named = [
+            *(each.replace(annotation=hints[each.name], kind=each.KEYWORD_ONLY) for each in shared),
+            *(each.replace(annotation=own[each.name], kind=each.KEYWORD_ONLY) for each in kept),
+        ]
+        # Typer reads both; wraps() set what inspect.signature would follow back to the command itself
+        extended.__annotations__ = {each.name: each.annotation for each in named} | {"return": int}
+        extended.__signature__ = inspect.Signature(named, return_annotation=int)  # type: ignore[attr-defined]
+        del extended.__wrapped__
+        return extended
+
+    return extend

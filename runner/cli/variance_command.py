@@ -1,0 +1,157 @@
+"""`benchrun variance`: a sweep in many launches, and what its noise means for a gate on this machine."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchrun.runner.cli import INTERRUPTED
+from benchrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchrun.results import Store
+    from benchrun.results.records import RunRecord
+    from benchrun.results.series import SeriesLaunch
+    from benchrun.runner.cli.output import Output
+    from benchrun.runner.gate.noise import NoiseReport
+
+LAUNCHES = 20
+FEWEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class VarianceOptions:
+    """`run` names a stored run to look at instead of measuring one."""
+
+    launches: int
+    run: str | None
+    preset: str | None
+    config: Path | None
+    label: str | None
+    db: str | None
+    as_json: bool
+
+
+def measure_variance(settings: Mapping[str, Any], options: VarianceOptions) -> int:
+    """0: told; 1: some points could not be told; 130: interrupted. The launches are stored as an ordinary run."""
+    from benchrun.results import open_store
+    from benchrun.runner.cli.output import open_output
+
+    output = open_output(options.as_json)
+    given = {name: value for name, value in settings.items() if value is not None}
+    if options.run is not None:
+        if given:
+            raise UsageError(f"--run looks at a stored run, so leave out --{min(given)}")
+        with open_store(options.db, read_only=True) as store:
+            return _tell(store, store.resolve_run(options.run), output)
+    if options.launches < FEWEST:
+        raise UsageError(
+            f"--launches {options.launches} is too small: noise takes at least {FEWEST}, better {LAUNCHES}"
+        )
+    return _measure(given, options, output)
+
+
+def _measure(given: Mapping[str, Any], options: VarianceOptions, output: Output) -> int:
+    from benchrun.results import open_store
+    from benchrun.results.rows import RunRow
+    from benchrun.results.store import new_run_id
+    from benchrun.runner.environment import benchrun_version, git_commit, read_environment
+    from benchrun.runner.estimate import estimate_seconds
+    from benchrun.runner.plan import make_plan
+    from benchrun.runner.presets import find_preset, make_request, read_config
+    from benchrun.runner.sweep import Sweep, point_row
+
+    config = read_config(options.config, Path.cwd())
+    preset = find_preset(options.preset, config).settings if options.preset else {}
+    layers = [
+        {name: value for name, value in each.items() if name not in ("db", "label")}
+        for each in (config.defaults, preset)
+    ]
+    plan = make_plan(make_request(*layers, given, {"launches": options.launches + 1}))  # the first one warms up
+    db = options.db or preset.get("db") or config.defaults.get("db")
+    with open_store(db) as store:
+        output.plan(plan, estimate_seconds(plan, None), store.shown)
+        output.note("the first launch warms the machine up and is left out of the figures")
+        started = datetime.now(UTC)
+        run = RunRow(
+            id=new_run_id(started),
+            label=options.label or "variance",
+            started=started,
+            state="running",
+            environment=read_environment(plan.request.device or "cpu"),
+            request={"sweeps": [plan.request.to_json()]},
+            version=benchrun_version(),
+            commit=git_commit(Path.cwd()),
+        )
+        store.add_run(run, [point_row(planned.point) for planned in plan.points], plan.request.launches)
+        state = "interrupted"
+        try:
+            with output.progress(plan, store.missing(run.id)) as progress:
+                Sweep(plan, store, run.id, progress.update, progress.interval_s).measure(store.missing(run.id))
+            state = "finished"
+        except KeyboardInterrupt:
+            output.note(
+                f"interrupted: go on with 'benchrun --resume {run.id}', then see 'benchrun variance --run {run.id}'"
+            )
+            return INTERRUPTED
+        finally:
+            store.finish_run(run.id, state)
+        return _tell(store, run.id, output)
+
+
+def _tell(store: Store, run_id: str, output: Output) -> int:
+    from benchrun.runner.gate.reports.variance import variance_document, variance_parts
+
+    report = read_noise(store, run_id)
+    if output.as_json:
+        json.dump(variance_document(report), sys.stdout, indent=1, allow_nan=False)
+        sys.stdout.write("\n")
+    else:
+        for each in variance_parts(report, output.tables.width):
+            output.tables.print(each, highlight=False)
+        output.note(f"stored as run {run_id}; tell it again with 'benchrun variance --run {run_id}'")
+    return 1 if any(point.reason for point in report.points) else 0
+
+
+def read_noise(store: Store, run_id: str) -> NoiseReport:
+    """The noise of a stored run. Earlier runs of the same points, versions and commit on the same hardware are the other
+    sessions.
+    """
+    from benchrun.results.series import point_launches
+    from benchrun.runner.cli.tables import point_name
+    from benchrun.runner.gate.noise import report_noise
+
+    record = store.run(run_id)
+    if record.run.origin != "benchrun":
+        raise UsageError(f"run {run_id} was imported ({record.run.origin}): its launches are not known")
+    names = {
+        planned.point.key: (point_name(planned.point), (planned.point.device or "cpu").partition(":")[0])
+        for planned in record.points
+    }
+    with store.reading() as connection:
+        launches = point_launches(connection, list(names), record.run.environment.fingerprint)
+    alike = [each for each in launches if each.run_id == run_id or _is_alike(each, record, launches)]
+    return report_noise(run_id, names, alike, launch_s=_launch_seconds(record))
+
+
+def _is_alike(launch: SeriesLaunch, record: RunRecord, launches: list[SeriesLaunch]) -> bool:
+    own = next((each for each in launches if each.run_id == record.run.id), None)
+    return (
+        own is not None
+        and (launch.version, launch.environment_id, launch.commit) == (own.version, own.environment_id, own.commit)
+        and launch.run_started < record.run.started
+    )
+
+
+def _launch_seconds(record: RunRecord) -> float:
+    """Seconds that one launch takes for one point, all in all; NaN where the run was not measured in one go."""
+    measured = len(record.measurements)
+    if record.run.finished is None or not measured or record.run.state != "finished":
+        return math.nan
+    return (record.run.finished - record.run.started).total_seconds() / measured
