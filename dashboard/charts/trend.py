@@ -28,7 +28,8 @@ from benchrun.results.views.frames import rows_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MARK_KINDS = ("environment", "step", "verdict", "accepted")  # verdicts and accepted changes come with the gate's tables
+MARK_KINDS = ("environment", "step", "verdict", "accepted", "pass")
+_DASHES = {"environment": [4, 3], "step": [4, 3], "verdict": [1, 0], "accepted": [1, 3], "pass": [1, 0]}
 
 
 def trend_chart(
@@ -107,13 +108,17 @@ def _mark_layers(marks: pd.DataFrame, table: pd.DataFrame, x: Any, look: Look) -
         text=[short(text, 44) for text in placed["text"]], row=[12 * (i % 4) for i in range(len(placed))]
     )
     kinds: Sequence[str] = MARK_KINDS
-    colours = [look.unclear, look.failed, look.slower, look.faster]
+    colours = [look.muted, look.failed, look.slower, look.faster, look.muted]
     ink = alt.Color("kind:N", scale=alt.Scale(domain=list(kinds), range=colours), legend=None)
     base = alt.Chart(placed).encode(
         x=x, tooltip=[alt.Tooltip("kind:N", title="mark"), alt.Tooltip("text:N", title="what")]
     )
-    rules = base.mark_rule(strokeDash=[4, 3], strokeWidth=1.5).encode(color=ink)
-    words = base.mark_text(align="left", dx=5, baseline="top", fontSize=11).encode(
-        y=alt.Y("row:Q", scale=None, axis=None), text="text:N", color=ink
+    dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=list(kinds), range=list(_DASHES.values())), legend=None)
+    thin = alt.when("datum.kind == 'pass'").then(alt.value(0.8)).otherwise(alt.value(2))
+    rules = base.mark_rule().encode(color=ink, strokeDash=dash, strokeWidth=thin)
+    words = (
+        base.transform_filter("datum.kind != 'pass'")
+        .mark_text(align="left", dx=5, baseline="top", fontSize=11)
+        .encode(y=alt.Y("row:Q", scale=None, axis=None), text="text:N", color=ink)
     )
     return [alt.layer(rules, words).resolve_scale(color="independent", y="independent")]

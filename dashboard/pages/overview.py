@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from benchrun.dashboard.addresses import href
 from benchrun.dashboard.charts.ratios import ratio_chart
 from benchrun.dashboard.comparison import names_of_pairs
 from benchrun.dashboard.components.database import Database
 from benchrun.dashboard.components.drawing import current_look, draw
-from benchrun.dashboard.components.links import href
 from benchrun.dashboard.components.notices import show_empty
 from benchrun.dashboard.components.text import markdown
 from benchrun.dashboard.formats import DASH, ago, count, engine_text, hardware, known, moment, short
+from benchrun.dashboard.gates import gates_table, verdicts_table
 from benchrun.dashboard.markup import Cell, Column, table
 from benchrun.dashboard.sentences import CROSS_SESSION, findings, point_text
 from benchrun.results.views.catalogue import Machine, machines
 from benchrun.results.views.changes import latest_changes
 from benchrun.results.views.failures import latest_failures
 from benchrun.results.views.frames import rows_of
+from benchrun.results.views.gates import latest_gates, open_verdicts
 from benchrun.results.views.ratios import certain_size
 from benchrun.results.views.runs import RunOutcome, latest_outcomes, totals
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 MOST_CHANGES = 14
 MOST_FAILURES = 12
+MOST_VERDICTS = 12
+MOST_GATES = 6
 FIRST_SWEEP = "benchrun --backend torch --model tiny --batch 1,8 --seq 32,128"
 _STATES = {"running": "in progress", "finished": "finished", "interrupted": "interrupted"}
 
@@ -52,10 +56,10 @@ def show(database: Database) -> None:
     st.subheader("Latest runs")
     st.html(runs_table(outcomes, seen, datetime.now(UTC)))
     _show_changes(database.read(latest_changes), len(outcomes))
+    _show_gates(database)
     _show_failures(database.read(latest_failures))
     st.subheader("Hardware")
     st.html(machines_table(seen))
-    st.caption("Gate verdicts are not in this database's schema yet; they will be listed here.")
 
 
 def _show_totals(database: Database, outcomes: list[RunOutcome]) -> None:
@@ -143,6 +147,24 @@ def _show_changes(changes: pd.DataFrame, runs: int) -> None:
         "differences of p50 to the run before, with intervals",
     )
     st.caption(CROSS_SESSION)
+
+
+def _show_gates(database: Database) -> None:
+    gates = database.read(latest_gates)
+    if not gates:
+        return  # whoever does not gate has nothing to read here
+    st.subheader("Gates")
+    verdicts = database.read(open_verdicts)
+    if verdicts.empty:
+        st.markdown("No verdict is open.")
+    else:
+        st.markdown(
+            f"**{count(len(verdicts), 'open verdict')}**: neither passed nor accepted by the last gate of its name on its machine."
+        )
+        st.html(verdicts_table(verdicts.head(MOST_VERDICTS)))
+        if len(verdicts) > MOST_VERDICTS:
+            st.caption(f"and {count(len(verdicts) - MOST_VERDICTS, 'more open verdict')}.")
+    st.html(gates_table(gates[:MOST_GATES], datetime.now(UTC)))
 
 
 def _show_failures(failures: pd.DataFrame) -> None:

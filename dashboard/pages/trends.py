@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from benchrun.dashboard.addresses import href
 from benchrun.dashboard.charts.figures import FIGURES, Figure
 from benchrun.dashboard.charts.trend import trend_chart
 from benchrun.dashboard.components.database import Database
@@ -14,10 +15,11 @@ from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.group_filter import choose_group
-from benchrun.dashboard.components.links import href, link
+from benchrun.dashboard.components.links import link
 from benchrun.dashboard.components.notices import LeftOut, show_empty, show_left_out, show_unknown
 from benchrun.dashboard.components.text import markdown
 from benchrun.dashboard.formats import DASH, count, figure, known, moment, percent, short, token
+from benchrun.dashboard.gates import mark_rows
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.markup import Cell, Column, table
 from benchrun.dashboard.pages.explore import latest_points
@@ -27,6 +29,7 @@ from benchrun.dashboard.tabular import public
 from benchrun.results.views.catalogue import groups, machines
 from benchrun.results.views.environments import differences
 from benchrun.results.views.frames import rows_of
+from benchrun.results.views.gates import gate_marks
 from benchrun.results.views.history import MOST_LAUNCHES, environment_details, series_results
 from benchrun.results.views.steps import find_steps
 from benchrun.results.views.summaries import summarise
@@ -75,7 +78,7 @@ def show(database: Database) -> None:
     course = database.read(history, group.fingerprint, tuple(sorted(chosen["point_key"])))
     names = dict(zip(chosen["point_key"], chosen["series"], strict=True))
     course = course.assign(series=course["point_key"].map(names))
-    _show_course(database, course, shown, by == "time", logarithmic)
+    _show_course(database, group.fingerprint, course, shown, by == "time", logarithmic)
     left_out = explain_neighbours(group, entries) + explain_missing(course, [shown.column])
     show_left_out(
         [
@@ -109,12 +112,16 @@ def _choose_points(filters: Filters, points: pd.DataFrame) -> pd.DataFrame:
     return left
 
 
-def _show_course(database: Database, course: pd.DataFrame, shown: Figure, by_time: bool, logarithmic: bool) -> None:
+def _show_course(
+    database: Database, fingerprint: str, course: pd.DataFrame, shown: Figure, by_time: bool, logarithmic: bool
+) -> None:
     drawn = drawable(course, [shown.column])
     if drawn.empty:
         show_empty("Nothing to draw", "No run of these points has this figure; what became of them is listed below.")
         return
     marks = marks_of(database, drawn, shown)
+    verdicts = database.read(gate_marks, fingerprint, tuple(sorted(set(drawn["point_key"]))))
+    marks = add_verdicts(marks, verdicts, drawn)
     chart = trend_chart(drawn, marks, shown, current_look(), by_time=by_time, logarithmic=logarithmic)
     event: Any = st.altair_chart(
         chart,
@@ -134,8 +141,8 @@ def _show_course(database: Database, course: pd.DataFrame, shown: Figure, by_tim
     else:
         st.caption(
             "Click on a dot to open its run. Dashed: a change of the environment, or of the level (found over runs, at odds "
-            "below 1 in 1,000 and 3 % or more; a reader's aid, not a verdict). Gate verdicts are not in this database's "
-            "schema yet; they will be marked here."
+            "below 1 in 1,000 and 3 % or more; a reader's aid, not a verdict). Solid: a gate's verdict, thin where it passed, "
+            "dotted where the change was accepted."
         )
     if len(drawn) and int(course["launches"].sum()) >= MOST_LAUNCHES:
         st.caption(f"Only the latest {MOST_LAUNCHES:,} launches are read.")
@@ -174,6 +181,14 @@ def marks_of(database: Database, drawn: pd.DataFrame, shown: Figure) -> pd.DataF
                 }
             )
     return pd.DataFrame(rows, columns=["run_id", "run", "kind", "text"])
+
+
+def add_verdicts(marks: pd.DataFrame, verdicts: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
+    """The marks, and those of the gates' verdicts (rows of `gate_marks`) on runs that are drawn."""
+    runs = {row.run_id: _run_text(row) for row in rows_of(drawn.drop_duplicates("run_id"))}
+    series = dict(zip(drawn["point_key"], drawn["series"], strict=True))
+    found = [each | {"run": runs[each["run_id"]]} for each in mark_rows(verdicts, series) if each["run_id"] in runs]
+    return pd.concat([marks, pd.DataFrame(found, columns=marks.columns)], ignore_index=True) if found else marks
 
 
 def _run_text(row: Any) -> str:

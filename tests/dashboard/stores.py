@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from benchrun.results.gate_rows import GatePointRow, GateRow, GateSideRow, GateVerdictRow
+from benchrun.results.gates import add_gate, finish_gate
 from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
 from benchrun.results.statistics import ReportedSummary, summarise
 from benchrun.results.store import Store, open_store
@@ -232,6 +234,73 @@ def build_several(store: Store) -> None:
     store.finish_run(about.id, "finished")
 
 
+def gate(
+    store: Store,
+    name: str,
+    base: RunRow,
+    new: RunRow,
+    verdicts: Mapping[str, tuple[str, str]],
+    *,
+    label: str = "main against the branch",
+    kind: str = "session",
+    ratio: float = 1.3,
+    point_label: str = "torch:eager tiny",
+    reason: str = "30.0% slower on 10 fresh launches a side",
+    state: str = "finished",
+) -> None:
+    """A gate of two stored runs; `verdicts` maps point key → (verdict, why it was accepted)."""
+    started = new.started + timedelta(hours=1)
+    about = GateRow(id=name, label=label, started=started, state="running", kind=kind, seed=1, settings={}, plan={})
+    sides = [
+        GateSideRow(side=side, subject=side, label=each.label, run_id=each.id, commit=each.commit)
+        for side, each in (("base", base), ("new", new))
+    ]
+    points = [
+        GatePointRow(
+            key=key, label=f"{point_label} {place}", device_class="cpu", worker="w", in_base=True, in_new=True, base_key=key,
+            new_key=key,
+        )
+        for place, key in enumerate(verdicts)
+    ]  # fmt: skip
+    add_gate(store, about, sides, points)
+    if state == "running":
+        return
+    decided = [
+        replace(each, verdict=verdicts[each.key][0], reason=reason, accepted=verdicts[each.key][1]) for each in points
+    ]
+    none: dict[str, Any] = dict.fromkeys(
+        ("fresh_ratio", "p", "p_adjusted", "sd", "excluded_slowdown", "detectable_slowdown", "base", "new")
+    )
+    metrics = [
+        GateVerdictRow(
+            point=each.key, metric="latency p50", verdict=each.verdict or "", stage="confirm", reason=reason, launches=10, ratio=ratio,
+            ratio_low=ratio * 0.98, ratio_high=ratio * 1.02, fresh_launches=10, improved=False, check_work=False, **none,
+        )
+        for each in decided
+    ]  # fmt: skip
+    worst = next(word for word in ("FAIL", "INCONCLUSIVE", "PASS") if word in {each.verdict for each in decided})
+    finish_gate(store, replace(about, state=state, verdict=worst, exit_code=0, finished=started), decided, metrics)
+
+
+def build_gated(store: Store) -> None:
+    """Eight runs of one series that were gated: passed, open, undecided, accepted, against a stored run, in progress."""
+    points = sweep()
+    abouts = [run(number) for number in range(1, 9)]
+    for place, about in enumerate(abouts):
+        factor = 1.0 if place < 4 else 1.3
+        store_run(
+            store, about, points, {each.key: [cost(each, factor * share) for share in (0.99, 1.01)] for each in points}
+        )
+    keys = [each.key for each in points]
+    every = dict.fromkeys(keys, ("PASS", ""))
+    gate(store, "gate-1", abouts[0], abouts[1], every, ratio=1.0)
+    gate(store, "gate-2", abouts[2], abouts[3], every | {keys[5]: ("INCONCLUSIVE", "")}, label="wide", ratio=1.01)
+    gate(store, "gate-3", abouts[3], abouts[4], dict.fromkeys(keys, ("FAIL", "")))
+    gate(store, "gate-4", abouts[3], abouts[5], every | dict.fromkeys(keys[:3], ("FAIL", "the price of a fix")))
+    gate(store, "gate-5", abouts[3], abouts[6], every | {keys[4]: ("FAIL", "")}, label="nightly", kind="baseline")
+    gate(store, "gate-6", abouts[6], abouts[7], every, label="now", state="running")
+
+
 def build_hostile(store: Store) -> None:
     """Script, quotes, emoji, Markdown, formulas and 10,000 characters in every text column, twice over, so that
     comparisons show them too."""
@@ -298,6 +367,16 @@ def build_hostile(store: Store) -> None:
             )
         store.add_measurements(about.id, [(None, row) for row in rows])
         store.finish_run(about.id, "finished")
+    both = [run(number, label=LONG, commit=LONG) for number in (1, 2)]
+    gate(
+        store,
+        "gate-hostile",
+        *both,
+        {points[0].key: ("FAIL", ""), points[1].key: ("FAIL", LONG), points[2].key: ("PASS", "")},
+        label=LONG,
+        point_label=HOSTILE,
+        reason=LONG,
+    )
     about = run(3, label=HOSTILE, environment=EnvironmentRow("f" * 16, {"hardware": HOSTILE}))
     points = sweep(model=HOSTILE)
     store.add_run(about, points, 1)

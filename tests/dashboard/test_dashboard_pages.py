@@ -251,6 +251,41 @@ def test_trends_mark_steps_and_environments(databases: Databases, monkeypatch: p
     assert [(row.kind, row.run_id[-4:]) for row in marks.itertuples()] == [("environment", "r004")]
 
 
+def test_gates_are_listed_and_open_verdicts_stand_out(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = said(open_page("overview", str(databases("gated")), monkeypatch))
+    assert "2 open verdicts" in text and "6 PASS" in text and "3 of the FAILs accepted" in text
+    assert "in progress" in text and "against a stored run" in text and "INCONCLUSIVE" in text
+    assert "base=20260305-120000-r004&amp;new=20260308-120000-r007" in text
+    assert "Gates" not in said(open_page("overview", str(databases("one")), monkeypatch))
+
+
+def test_trends_mark_verdicts_and_draw_accepted_changes_apart(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchrun.dashboard.components.database import database
+    from benchrun.dashboard.gates import mark_rows
+    from benchrun.results.views.gates import gate_marks
+    from tests.dashboard.stores import sweep
+
+    test = open_page("trends", str(databases("gated")), monkeypatch, batch="1", seq="32")
+    assert charts(test) == 1 and "a gate's verdict" in said(test)
+    keys = tuple(each.key for each in sweep()[:2])
+    verdicts = database().read(gate_marks, f"{1:016x}", keys)
+    marks = [
+        (each["run_id"][-4:], each["kind"], each["text"])
+        for each in mark_rows(verdicts, dict(zip(keys, "ab", strict=True)))
+    ]
+    assert marks == [
+        ("r002", "pass", "2 series gate PASS"),
+        ("r004", "pass", "2 series gate PASS"),
+        ("r005", "verdict", "2 series gate FAIL"),
+        ("r006", "accepted", "2 series accepted: the price of a fix"),
+        ("r007", "pass", "2 series gate PASS (stored base)"),
+    ]
+    one = mark_rows(verdicts[verdicts["point_key"] == keys[0]], {keys[0]: "a"})
+    assert one[2]["text"] == "gate FAIL +30.0 %"
+
+
 def test_published_lays_ours_beside_theirs(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     test = open_page("published", str(databases("several")), monkeypatch)
     text = said(test)
