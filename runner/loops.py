@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from benchrun.backends.contract import Inputs, Session
     from benchrun.runner.clocks import DeviceClock
+    from benchrun.runner.telemetry.state import EnergyCount
 
     Samples = npt.NDArray[np.int64]
 
@@ -58,11 +59,15 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Batches finished in a window of seconds. `isolated`: the latency loop's own rate, for devices without asynchrony."""
+    """Batches finished in a window of seconds. `isolated`: the latency loop's own rate, for devices without asynchrony.
+
+    `energy` holds the readings of the energy counter just before and just after the window.
+    """
 
     batches: int
     seconds: float
     isolated: bool
+    energy: tuple[EnergyCount | None, EnergyCount | None] = (None, None)
 
     def sequences_per_second(self, batch: int) -> float:
         """Sequences a second at `batch` sequences a call."""
@@ -188,16 +193,26 @@ def measure_latency(timer: Timer, protocol: Protocol, tick: Tick) -> Latency:
     return Latency(samples, np.array(device, dtype=np.int64) if device else None, len(host) < protocol.iterations)
 
 
-def measure_throughput(timer: Timer, latency: Latency, asynchronous: bool) -> Throughput:
-    """Back-to-back calls for at least 0.5 s and 10 batches; on a device without asynchrony the isolated loop's own rate."""
+def measure_throughput(
+    timer: Timer,
+    latency: Latency,
+    asynchronous: bool,
+    window_s: float = THROUGHPUT_WINDOW_S,
+    meter: Callable[[], EnergyCount | None] = lambda: None,
+) -> Throughput:
+    """Back-to-back calls for at least `window_s` and 10 batches; on a device without asynchrony the isolated loop's own rate.
+
+    `meter` is read before and after each window, never inside one.
+    """
     if not asynchronous:
         return Throughput(int(latency.host.size), float(latency.host.sum()) / 1e9, True)
     each_ns = max(1.0, float(np.median(latency.device if latency.device is not None else latency.host)))
-    batches = max(THROUGHPUT_BATCHES, int(np.ceil(THROUGHPUT_WINDOW_S * 1e9 / each_ns)))
+    batches = max(THROUGHPUT_BATCHES, int(np.ceil(window_s * 1e9 / each_ns)))
     with quiet():
         while True:
+            before = meter()
             taken = timer.back_to_back(batches)
-            if taken >= THROUGHPUT_WINDOW_S * 1e9:
-                return Throughput(batches, taken / 1e9, False)
+            if taken >= window_s * 1e9:
+                return Throughput(batches, taken / 1e9, False, (before, meter()))
             # queued calls overlap, so the window came out short: take more in one go
-            batches = max(batches + 1, int(np.ceil(batches * 1.1 * THROUGHPUT_WINDOW_S * 1e9 / taken)))
+            batches = max(batches + 1, int(np.ceil(batches * 1.1 * window_s * 1e9 / taken)))

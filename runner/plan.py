@@ -163,6 +163,7 @@ def check_request(request: SweepRequest) -> None:
     for name, number, least in (
         ("iterations", request.protocol.iterations, 1),
         ("warmup", request.protocol.warmup, 0),
+        ("repeats", request.protocol.repeats, 0),
         ("max-time", request.protocol.max_time_s, 0.001),
         ("timeout", request.timeout_s, 1),
         ("launches", request.launches, 1),

@@ -237,6 +237,7 @@ PROTOCOL_FIELDS: dict[str, tuple[str, type]] = {
     "warmup": ("warmup", int),
     "max-time": ("max_time_s", float),
     "transfers": ("transfers", str),
+    "repeats": ("repeats", int),
 }
 REQUEST_FIELDS: dict[str, tuple[str, Any]] = {
     "backend": ("backends", _names),

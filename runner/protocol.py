@@ -31,6 +31,7 @@ class Protocol:
     cold_cache: bool = False
     percentiles: str = "linear"
     input_seed: int = 0
+    repeats: int = 2  # how often a point is measured again that the machine's state spoilt
 
     @property
     def id(self) -> str:

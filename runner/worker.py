@@ -35,6 +35,7 @@ from benchrun.backends.registry import load_backend
 from benchrun.runner import memory
 from benchrun.runner.clocks import DeviceClock, open_device_clock
 from benchrun.runner.messages import Assignment, Task, clean_line, decode_assignment
+from benchrun.runner.telemetry.interface import open_telemetry
 
 if TYPE_CHECKING:
     from benchrun.backends.cache import ArtefactCache
@@ -160,6 +161,8 @@ class Worker:
         self._backend: Backend = load_backend(first.backend)()
         self._cache = default_cache()
         self._clock: DeviceClock | None = None
+        self._telemetry = open_telemetry(first.device)
+        self._most_device_bytes: int | None = None
         self._model: Model | None = None
         self._answers: Answers | None = None
 
@@ -191,10 +194,12 @@ class Worker:
         """Fill `found` with what is learnt on the way, so that a late failure keeps it, and report it."""
         from benchrun.results.plain import plain_json
         from benchrun.runner import loops
+        from benchrun.runner.attempts import choose, describe_attempts, measure_attempts
         from benchrun.runner.inputs import make_inputs
 
         point, protocol = task.point, self._assignment.protocol
         memory.reset_peak()
+        self._most_device_bytes = None
         model, answers = self._load()
         inputs = make_inputs(model.spec.shape, point.head, point.batch, point.seq, protocol.input_seed)
         probe = first_rows(inputs[0], VERIFIED_TOKENS)
@@ -212,6 +217,7 @@ class Worker:
             if self._clock is None:
                 self._clock = open_device_clock(point.device)
             free_before = self._clock.memory()[0] if self._clock else None
+            self._device_peak()
 
             progress.enter("verify")
             for each in reversed(inputs):  # set 0 last: it is the one that is verified
@@ -222,6 +228,7 @@ class Worker:
             found["first_run_s"] = time.perf_counter() - started
             parity, problem = self._verify(session, point, exact, rounded, len(probe.lengths))
             found["parity"] = parity
+            self._device_peak()
 
             timer = loops.Timer(session, inputs, self._clock)
             progress.enter("warmup")
@@ -230,14 +237,19 @@ class Worker:
 
             progress.enter("measure")
             resident = memory.resident_bytes()
-            latency = loops.measure_latency(timer, protocol, progress.tick)
-            leaking = memory.leaks(resident, memory.resident_bytes(), int(latency.host.size))
+            asynchronous = session.stream is not None
+            attempts = measure_attempts(timer, protocol, self._telemetry, progress.tick, asynchronous=asynchronous)
+            calls = sum(int(each.latency.host.size) for each in attempts)
+            leaking = memory.leaks(resident, memory.resident_bytes(), calls)
+            kept = attempts[choose([each.judgement.flags for each in attempts])]
+            latency, throughput = kept.latency, kept.throughput
             if self._clock and free_before is not None:
                 found["device_growth_bytes"] = free_before - self._clock.memory()[0]
             found["host_ns"] = latency.host.tolist()
             found["device_ns"] = latency.device.tolist() if latency.device is not None else None
             found["timed_out"] = latency.timed_out
-            throughput = loops.measure_throughput(timer, latency, session.stream is not None)
+            found |= describe_attempts(attempts, point.batch)
+            found["flags"] += ["leaks_memory"] if leaking else []
             found |= {
                 "throughput_seq_s": throughput.sequences_per_second(point.batch),
                 "throughput_batches": throughput.batches,
@@ -246,7 +258,6 @@ class Worker:
                 "peak_host_bytes": memory.peak_bytes(),
                 "peak_device_bytes": self._device_peak(),
                 "peak_allocator_bytes": self._backend.peak_device_bytes(),
-                "flags": ["leaks_memory"] if leaking else [],
             }
             progress.phase = "verify"
             facts = plain_json(session.facts()) | {f"model_{name}": value for name, value in model.facts.items()}
@@ -308,14 +319,19 @@ class Worker:
             raise WrongVariant(problem)
 
     def _device_peak(self) -> int | None:
-        """Bytes of the device in use now, all processes together; None on a CPU."""
+        """Most bytes of the device in use, all processes together, at any time this was asked for this point; None on a CPU.
+
+        Asked after the build, after the first answers and after the last sample: what an engine takes and gives back in between
+        shows in its allocator's own peak only.
+        """
         if self._clock is None:
             return None
         try:
             free, total = self._clock.memory()
         except RuntimeError:  # after a device fault the driver answers nothing any more
-            return None
-        return total - free
+            return self._most_device_bytes
+        self._most_device_bytes = max(total - free, self._most_device_bytes or 0)
+        return self._most_device_bytes
 
 
 def first_rows(inputs: Inputs, tokens: int) -> Inputs:

@@ -46,7 +46,7 @@ def test_every_setting_reaches_the_request() -> None:
         "backend": "torch,ort:cpu", "model": ["tiny", "bert-base"], "head": "qa", "weights": "folder",
         "override": ["num_hidden_layers=2", "hidden_act=relu"], "opt": {"torch.attention": "eager"}, "batch": "1..4*2", "seq": 32,
         "dtype": "fp32", "device": "cpu", "workload": "padded", "threads": 3, "launches": 2, "timeout": 7, "try-all": True,
-        "iterations": 11, "warmup": 0, "max-time": 1, "transfers": "exclude",
+        "iterations": 11, "warmup": 0, "max-time": 1, "transfers": "exclude", "repeats": 2,
     }  # fmt: skip
     assert set(given) == set(SETTINGS)
     assert make_request(given) == SweepRequest(
