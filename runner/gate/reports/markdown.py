@@ -9,8 +9,8 @@ from benchrun.runner.gate.outcome import GateOutcome
 from benchrun.runner.gate.reports.wording import (
     DASH,
     change,
-    detectable,
     explain,
+    finds,
     interval,
     needs_words,
     percent,
@@ -64,7 +64,7 @@ def gate_markdown(outcome: GateOutcome) -> str:
                     quote(names[point.point]),
                     *cells,
                     str(used),
-                    percent(detectable(point)),
+                    percent(finds(outcome, point)),
                 ]
             )
         )
@@ -73,7 +73,7 @@ def gate_markdown(outcome: GateOutcome) -> str:
     lines += [
         "",
         f"Gate run `{outcome.id}`. Changes are in time: +5 % is 5 % slower, in brackets the 95 % interval.",
-        "",
+        "\n",
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """The report for a terminal, readable at 80 columns. What failed comes first, the table of all points after it.
 
-No line begins with text from outside: CI services read commands at the beginning of a line.
+No line begins with text from outside, and `##[` is broken up: CI services read commands there.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from benchrun.runner.gate.reports.wording import (
     DASH,
     change,
-    detectable,
     explain,
+    finds,
     interval,
     needs_words,
     percent,
@@ -47,8 +47,10 @@ WIDE = 110  # columns from which on the table shows intervals
 
 def print_gate(console: Console, outcome: GateOutcome) -> None:
     """Print the whole report."""
+    from rich.text import Text
+
     for each in gate_parts(outcome, console.width):
-        console.print(each, highlight=False, soft_wrap=isinstance(each, str), markup=False)
+        console.print(each, highlight=False, soft_wrap=isinstance(each, Text))
 
 
 def terminal_text(outcome: GateOutcome, width: int = 80) -> str:
@@ -61,43 +63,37 @@ def terminal_text(outcome: GateOutcome, width: int = 80) -> str:
 
 
 def gate_parts(outcome: GateOutcome, width: int) -> Iterator[RenderableType]:
-    """The report, part by part: lines are wrapped to `width` already."""
+    """The report, part by part. Lines are folded already: print them with `soft_wrap`, so that rich leaves them alone."""
     from rich.text import Text
 
     failed = "bold red" if outcome.exit_code == 1 else "bold" if outcome.exit_code == 0 else "bold yellow"
     for line in textwrap.wrap(title(outcome), width):
-        yield _line(Text(line, style=failed))
-    names = point_names(outcome.points)
+        yield Text(line, style=failed)
+    names = {key: _calm(name) for key, name in point_names(outcome.points).items()}
     for point in worst_first(outcome):
         if needs_words(point):
-            head = Text.assemble((word(point), STYLES[word(point)]), "  ", names[point.point])
-            yield _line(head)
+            yield Text.assemble((word(point), STYLES[word(point)]), "  ", names[point.point])
             for sentence in explain(point):
                 yield from _wrapped(sentence, width)
-    yield _line(Text(sides(outcome), style="dim"))
+    yield Text(f"sides: {_calm(sides(outcome))}", style="dim")
     for remark in remarks(outcome):
         yield from _wrapped(remark, width)
-    yield _line(Text(""))
+    yield Text("")
     yield _table(outcome, width, names)
-    yield _line(Text(_stored(outcome), style="dim"))
+    yield Text(_stored(outcome), style="dim")
 
 
-def _line(text: RenderableType) -> RenderableType:
-    """Text that is never folded."""
-    from rich.text import Text
-
-    if isinstance(text, Text):
-        text.no_wrap, text.overflow = True, "ignore"
-    return text
+def _calm(text: str) -> str:
+    return text.replace("##[", "## [")
 
 
 def _wrapped(sentence: str, width: int) -> Iterator[RenderableType]:
     from rich.text import Text
 
     for line in textwrap.wrap(
-        sentence, max(20, width), initial_indent="  · ", subsequent_indent="  | ", break_on_hyphens=False
+        _calm(sentence), max(20, width), initial_indent="  · ", subsequent_indent="  | ", break_on_hyphens=False
     ):
-        yield _line(Text(line))
+        yield Text(line)
 
 
 def _table(outcome: GateOutcome, width: int, names: dict[str, str]) -> RenderableType:
@@ -106,9 +102,9 @@ def _table(outcome: GateOutcome, width: int, names: dict[str, str]) -> Renderabl
 
     metrics = outcome.plan.metrics
     wide = width >= WIDE
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", padding=(0, 1))
+    table = Table(box=None, pad_edge=False, header_style="bold", width=width)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("point", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("point", no_wrap=True, overflow="ellipsis", ratio=1, min_width=12)
     for metric in metrics:
         table.add_column(f"{metric}\ntime", justify="right", no_wrap=True)
         if wide:
@@ -129,7 +125,7 @@ def _table(outcome: GateOutcome, width: int, names: dict[str, str]) -> Renderabl
             Text(names[point.point]),
             *cells,
             _launches(point),
-            percent(detectable(point)),
+            percent(finds(outcome, point)),
         )
     return table
 

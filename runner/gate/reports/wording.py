@@ -94,23 +94,23 @@ def remarks(outcome: GateOutcome) -> list[str]:
 
 def power(outcome: GateOutcome) -> str:
     """What this run was able to see."""
-    seen = sorted(
-        value for point in outcome.points if math.isfinite(value := detectable(point)) and point.verdict != "INVALID"
-    )
+    least = setting(outcome.verdict, "fail_ratio") - 1
+    seen = sorted(value for point in outcome.points if math.isfinite(value := finds(outcome, point)))
     if not seen:
         return ""
-    least = setting(outcome.verdict, "fail_ratio") - 1
-    typical, worst = seen[len(seen) // 2], seen[-1]
     return (
-        f"smallest slowdown found in 95 of 100 such runs: {percent(typical)} at the middle point, {percent(worst)} at the "
-        f"noisiest; below {percent(least)} nothing FAILs"
+        f"found in 95 of 100 such runs: a slowdown of {percent(seen[len(seen) // 2])} at the middle point, of "
+        f"{percent(seen[-1])} at the noisiest; below {percent(least)} nothing FAILs"
     )
 
 
-def detectable(point: PointVerdict) -> float:
-    """The smallest slowdown that all of a point's metrics would find; NaN where that is unknown."""
-    values = [each.detectable_slowdown for each in point.metrics if math.isfinite(each.detectable_slowdown)]
-    return max(values) if values else math.nan
+def finds(outcome: GateOutcome, point: PointVerdict) -> float:
+    """The smallest slowdown that would FAIL in 95 of 100 such runs, whichever metric has it; NaN where that is unknown."""
+    values = [each.detectable_slowdown for each in point.metrics]
+    known = [each for each in values if math.isfinite(each)]
+    if not known or point.verdict in ("MISSING", "INVALID", "NEW"):
+        return math.nan
+    return max(*known, setting(outcome.verdict, "fail_ratio") - 1)
 
 
 def explain(point: PointVerdict) -> list[str]:
