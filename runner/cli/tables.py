@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from benchrun.runner.plan import Plan
 
 WIDE = 120  # columns from which on the tables show more
+BROADEST = 10_000  # columns of a console on which every table has its natural width
 DASH = "–"
 _BLOCK = (
     "model",
@@ -143,8 +146,13 @@ def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
         else:
             mark = Text(status, style="yellow" if status == "skipped" else "red")
             table.add_row(*start, *(Text("") for _ in columns), mark)
-    launches = f"{max(planned.replicates for planned in points)} launches, means over them" if several else "one launch"
+    launches = "one launch"
+    if several:
+        launches = f"{max(planned.replicates for planned in points)} launches, means over them"
+        launches += "" if wide else "; ±: 95 % between launches"
     table.caption = f"{clock} time; n = samples, {launches}"
+    if Console(width=BROADEST).measure(table).maximum > width:
+        table.collapse_padding = True  # a blank less between columns, rather than figures that are cut off
     return table
 
 
@@ -157,6 +165,7 @@ def _columns(clock: str, wide: bool, several: bool) -> dict[str, Cell]:
     def figure(field: str, of: str = clock) -> Cell:
         return lambda found: milliseconds(_mean(getattr(summary, field) for summary in _summaries(found, of)))
 
+    half: Cell = lambda found: _half_width(between_launches(_medians(found, clock)))  # noqa: E731 - a table of cells
     between: Cell = lambda found: _interval(between_launches(_medians(found, clock)))  # noqa: E731 - a table of cells
     inside: Cell = lambda found: _interval(  # noqa: E731
         [
@@ -168,8 +177,10 @@ def _columns(clock: str, wide: bool, several: bool) -> dict[str, Cell]:
     if not several or wide:
         columns["mean\nms"] = figure("mean_ms")
     columns["p50\nms"] = figure("p50_ms")
-    if several:
+    if several and wide:
         columns["95 % between\nlaunches, ms"] = between
+    elif several:
+        columns["±\nms"] = half
     elif wide:
         columns["95 % of p50\nms"] = inside
     columns["p95\nms"] = figure("p95_ms")
@@ -198,6 +209,10 @@ def _interval(bounds: Sequence[float | None] | None) -> str:
     return " … ".join(milliseconds(bound) for bound in bounds)
 
 
+def _half_width(bounds: Sequence[float] | None) -> str:
+    return DASH if bounds is None else milliseconds((bounds[1] - bounds[0]) / 2)
+
+
 def _answer(found: list[MeasurementRecord], status: str) -> Text:
     parities = [each.row.parity for each in found if each.row.parity is not None]
     if status == "invalid":
@@ -212,6 +227,7 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
     """What a reader must know beside the figures: errors, flags, cut-off loops, percentiles from few samples."""
     for planned in points:
         name = f"{planned.point.backend}:{planned.point.variant} b{planned.point.batch} s{planned.point.seq}"
+        said: Counter[tuple[str, str]] = Counter()  # launches mostly say the same: one line for all that do
         for each in record.by_point[planned.point.key]:
             row = each.row
             notes = [row.error] if row.error else []
@@ -222,7 +238,10 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
                 if row.timed_out:
                     notes.append("stopped by --max-time")
             if notes:
-                yield Text(f"  {name}: {'; '.join(notes)}", style="yellow" if row.status == "ok" else "red")
+                said["; ".join(notes), "yellow" if row.status == "ok" else "red"] += 1
+        for (text, style), count in said.items():
+            launches = f" ({count} of {planned.replicates} launches)" if planned.replicates > 1 else ""
+            yield Text(f"  {name}: {text}{launches}", style=style)
     if any(
         (each.row.host.n or 0) < P99_SAMPLES
         for planned in points

@@ -1,0 +1,104 @@
+"""What a terminal shows of a run: no figure is cut off, at 80 columns either, however large and from however many launches."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from itertools import product
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchrun.results.document import between_launches
+from benchrun.results.records import LaunchRecord, MeasurementRecord, PlannedPoint, RunRecord
+from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
+from benchrun.results.statistics import summarise
+from benchrun.runner.cli.tables import run_tables
+
+MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
+ENGINES = ("torch:cudagraph", "trt:tensorrt", "ort:migraphx")
+STATUSES = ("ok", "invalid", "build_failed")
+
+
+def planned(ordinal: int, launches: int) -> PlannedPoint:
+    backend, _, variant = ENGINES[ordinal].partition(":")
+    point = PointRow(
+        f"{ordinal:016d}",
+        "bert-large",
+        "random:0",
+        "qa",
+        backend,
+        variant,
+        "cuda:0",
+        "fp16",
+        1024,
+        4096,
+        "padded",
+        "v1",
+    )
+    return PlannedPoint(ordinal, launches, point)
+
+
+def measured(ordinal: int, replicate: int, ms: float, clock: str) -> MeasurementRecord:
+    status = STATUSES[ordinal]
+    summary = None if status == "build_failed" else summarise(np.full(200, round((ms + replicate) * 1e6), np.int64))
+    row = MeasurementRow(
+        f"{ordinal:016d}",
+        replicate,
+        ordinal,
+        status,
+        MOMENT,
+        error="no kernel for that" if summary is None else None,
+        host=summary,
+        device=summary if clock == "device" else None,
+        throughput_seq_s=None if summary is None else 1024 / ms * 1000,
+        parity=None if summary is None else Parity(1.4e-3, 1.0, 1.0, 1.0, 0.0, status == "ok"),
+        flags=("unsteady",) if ordinal == 0 else (),
+        settled=True,
+    )
+    return MeasurementRecord(10 * ordinal + replicate, 1, row)
+
+
+def record(launches: int, ms: float, clock: str) -> RunRecord:
+    return RunRecord(
+        RunRow("20260301-000000-abcd", "", MOMENT, "finished", EnvironmentRow("0" * 16, {})),
+        tuple(planned(ordinal, launches) for ordinal in range(3)),
+        (LaunchRecord(1, LaunchRow(0, 1, MOMENT)),),
+        tuple(measured(i, replicate, ms, clock) for i, replicate in product(range(3), range(launches))),
+    )
+
+
+def shown(found: RunRecord, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), no_color=True)
+    for each in run_tables(found, width):
+        console.print(each, highlight=False)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("clock", ["host", "device"])
+@pytest.mark.parametrize("ms", [0.567, 143.4, 12345.0])
+@pytest.mark.parametrize("launches", [1, 3, 10])
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_figure_is_cut_off(width: int, launches: int, ms: float, clock: str) -> None:
+    text = shown(record(launches, ms, clock), width)
+    assert "…" not in text.replace(" … ", " ")  # which stands between the ends of an interval
+    assert max(map(len, text.splitlines())) <= width
+    for words in (*ENGINES, "1024", "4096", "build_failed", "invalid", f"{200 * launches}", f"{clock} time"):
+        assert words in text
+
+
+def test_launches_show_the_interval_between_them_at_any_width() -> None:
+    found = record(3, 143.4, "host")
+    low, high = between_launches([143.4, 144.4, 145.4]) or (0.0, 0.0)
+    assert f"{low:.1f} … {high:.1f}" in shown(found, 120)
+    narrow = shown(found, 80)
+    assert f" {(high - low) / 2:.3f} " in narrow and "±: 95 % between launches" in " ".join(narrow.split())
+    assert "±" not in shown(record(1, 143.4, "host"), 80)
+
+
+def test_what_all_launches_say_is_said_once() -> None:
+    text = shown(record(3, 143.4, "host"), 80)
+    assert text.count("unsteady") == 1 and "torch:cudagraph b1024 s4096: unsteady (3 of 3 launches)" in text
+    assert "launches)" not in shown(record(1, 143.4, "host"), 80)
