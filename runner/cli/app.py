@@ -67,7 +67,9 @@ def invoke(arguments: list[str]) -> int:
             return 0
         from benchrun.runner.errors import UsageError
 
-        raise UsageError(f"{message().rstrip('.')} ('benchrun run --help' lists the sweep options)") from error
+        asked = next((each for each in arguments[:1] if each in getattr(command, "commands", {})), "run")
+        hint = "'benchrun run --help' lists the sweep options" if asked == "run" else f"see 'benchrun {asked} --help'"
+        raise UsageError(f"{message().rstrip('.')} ({hint})") from error
     return result if isinstance(result, int) else 0
 
 

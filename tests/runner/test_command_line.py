@@ -91,6 +91,21 @@ def test_numbers_below_one_are_refused(arguments: list[str], db: Path, capfd: py
     assert not db.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["show"], "(see 'benchrun show --help')"),
+        (["--iterations", "ten"], "('benchrun run --help' lists the sweep options)"),
+        (["measure"], "('benchrun run --help' lists the sweep options)"),
+    ],
+)
+def test_the_hint_is_about_the_command_that_was_given(
+    arguments: list[str], hint: str, db: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    assert hint in capfd.readouterr().err
+
+
 def test_brackets_in_names_are_shown_as_they_are(
     db: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
