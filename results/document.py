@@ -101,6 +101,7 @@ def _point(record: RunRecord, planned: PlannedPoint) -> dict[str, Any]:
         "peak_device_bytes": _most(row.peak_device_bytes for row in rows),
         "peak_allocator_bytes": _most(row.peak_allocator_bytes for row in rows),
         "peak_host_bytes": _most(row.peak_host_bytes for row in rows),
+        **_machine(record, planned, rows),
         "key": point.key,
         "launches": sum(_launched(each) for each in records),
         "options": plain_json(point.options),
@@ -110,6 +111,24 @@ def _point(record: RunRecord, planned: PlannedPoint) -> dict[str, Any]:
         "settled": _all(row.settled for row in rows),
         "timed_out": _any(row.timed_out for row in rows),
         "facts": plain_json(next((row.facts for row in rows if row.facts), {})),
+    }
+
+
+def _machine(record: RunRecord, planned: PlannedPoint, rows: Sequence[MeasurementRow]) -> dict[str, Any]:
+    """Work, rates, share of the ceilings, energy; `telemetry` and `ceiling` are of the first launch that has them."""
+    places = [record.position(planned, row) for row in rows]
+    joules = _mean(row.joules_per_seq for row in rows)
+    return {
+        "flops": _mean(row.flops for row in rows),
+        "least_bytes": _most(row.least_bytes for row in rows),
+        "tflop_s": _mean(each.tflop_s for each in places),
+        "gbyte_s": _mean(each.gbyte_s for each in places),
+        "ceiling": next((each.ceiling for each in places if each.ceiling), None),
+        "ceiling_share": _mean(each.ceiling_share for each in places),
+        "energy_joules": _mean(row.energy_joules for row in rows),
+        "joules_per_seq": joules,
+        "seq_per_joule": 1 / joules if joules else None,
+        "telemetry": plain_json(next((row.telemetry for row in rows if row.telemetry), None)),
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select, text
 
+from benchrun.results.ceilings import load_ceilings
 from benchrun.results.records import (
     UNMEASURED,
     EnvironmentRecord,
@@ -109,9 +110,13 @@ def planned_points(connection: Connection, run_id: str) -> list[PlannedPoint]:
         .order_by(RunPoint.ordinal)
     )
     return [
-        PlannedPoint(row["ordinal"], row["replicates"], PointRow(**{name: row[name] for name in _POINT_FIELDS}))
-        for row in connection.execute(query).mappings()
+        PlannedPoint(row["ordinal"], row["replicates"], point_row(row)) for row in connection.execute(query).mappings()
     ]
+
+
+def point_row(row: RowMapping) -> PointRow:
+    """A row of the table `points` as plain data."""
+    return PointRow(**{name: row[name] for name in _POINT_FIELDS})
 
 
 def missing(connection: Connection, run_id: str) -> list[tuple[str, int]]:
@@ -152,6 +157,7 @@ def load_run(connection: Connection, run_id: str, *, samples: bool = False) -> R
             LaunchRecord(each["id"], LaunchRow(**{name: each[name] for name in _LAUNCH_FIELDS})) for each in launches
         ),
         measurements=tuple(_measurements(connection, run_id, samples=samples)),
+        ceilings=tuple(load_ceilings(connection, row["fingerprint"])),
     )
 
 

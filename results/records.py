@@ -8,7 +8,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from benchrun.results.rows import LaunchRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.roofline import Position, pick_roof, place
+from benchrun.results.rows import CeilingRow, LaunchRow, MeasurementRow, PointRow, RunRow
 
 UNMEASURED = "interrupted"  # the status of a planned point that has no row
 
@@ -70,6 +71,11 @@ class RunRecord:
     points: tuple[PlannedPoint, ...]
     launches: tuple[LaunchRecord, ...]
     measurements: tuple[MeasurementRecord, ...]
+    ceilings: tuple[CeilingRow, ...] = ()  # the latest of the run's hardware
+
+    def position(self, planned: PlannedPoint, row: MeasurementRow) -> Position:
+        """Where a measurement of a point is under the ceilings of the run's hardware."""
+        return place(row, pick_roof(self.ceilings, planned.point))
 
     @cached_property
     def by_point(self) -> Mapping[str, tuple[MeasurementRecord, ...]]:

@@ -140,8 +140,37 @@ class MeasurementRow:
     peak_device_bytes: int | None = None
     peak_allocator_bytes: int | None = None
     peak_host_bytes: int | None = None
+    flops: float | None = None  # floating-point operations of one call
+    least_bytes: int | None = None  # bytes that one call moves at least
+    least_launches: int | None = None  # kernels that one call launches at least
+    energy_joules: float | None = None  # of the throughput window; None where the counter is too coarse for it
+    joules_per_seq: float | None = None
+    telemetry: Mapping[str, Any] | None = None  # readings before and after, the flags' reasons, attempts that do not count
     flags: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the protocol: iterations, warm-up, max-time, threads
     host_samples: Samples | None = None
     device_samples: Samples | None = None
+
+
+CEILING_QUANTITIES = ("matmul", "copy", "launch")
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingRow:
+    """What a machine was measured to be able to do at most.
+
+    `value` is in FLOP/s for `matmul` (with its dtype), bytes/s for `copy` (read and written together), seconds for `launch`. `threads` is
+    for CPUs. `spread` is the samples' median absolute deviation over their median. `conditions`: sizes, libraries, clocks.
+    """
+
+    fingerprint: str
+    device: str
+    quantity: str
+    dtype: str | None
+    threads: int | None
+    value: float
+    n: int
+    measured: datetime
+    spread: float | None = None
+    conditions: Mapping[str, Any] = field(default_factory=dict)

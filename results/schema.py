@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 
 from benchrun.results.gate_rows import GATE_KINDS, GATE_SIDES, GATE_STATES
 from benchrun.results.plain import plain_json, plain_text
-from benchrun.results.rows import RUN_STATES, STATUSES
+from benchrun.results.rows import CEILING_QUANTITIES, RUN_STATES, STATUSES
 
 CLOCKS = ("host", "device")
 
@@ -305,9 +305,35 @@ class Measurement(Base):
     peak_allocator_bytes: Mapped[int | None] = mapped_column(BigInteger)
     peak_host_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
+    flops: Mapped[float | None]
+    least_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    least_launches: Mapped[int | None]
+    energy_joules: Mapped[float | None]
+    joules_per_seq: Mapped[float | None]
+    telemetry: Mapped[dict[str, Any] | None] = mapped_column(Document(none_as_null=True))
+
     flags: Mapped[list[str]] = mapped_column(Document)
     facts: Mapped[dict[str, Any]]
     settings: Mapped[dict[str, Any]]
+
+
+class Ceiling(Base):
+    """What a machine can do at most, as measured by `benchrun ceilings`. The latest row of each kind counts."""
+
+    __tablename__ = "ceilings"
+    __table_args__ = (CheckConstraint(_one_of("quantity", CEILING_QUANTITIES), name="quantity"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(index=True)
+    device: Mapped[str]
+    quantity: Mapped[str]
+    dtype: Mapped[str | None]
+    threads: Mapped[int | None]
+    value: Mapped[float]  # FLOP/s, bytes/s or seconds, by quantity
+    spread: Mapped[float | None]
+    n: Mapped[int]
+    measured: Mapped[datetime]
+    conditions: Mapped[dict[str, Any]]
 
 
 class SampleSet(Base):

@@ -24,12 +24,13 @@ from sqlalchemy import Connection, Engine, delete, exists, insert, select, updat
 from sqlalchemy.dialects import postgresql, sqlite
 
 from benchrun.results import queries
+from benchrun.results.ceilings import add_ceilings, load_ceilings
 from benchrun.results.engine import lock_catalog, open_engine
 from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.plain import plain_json
 from benchrun.results.reasons import explaining
 from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord
-from benchrun.results.rows import RUN_STATES, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.rows import RUN_STATES, CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
 from benchrun.results.samples import FORMAT, DamagedSamples, encode
 from benchrun.results.schema import Base, Environment, Launch, Measurement, Point, Run, RunPoint, SampleSet
 from benchrun.results.sqlite_file import writer
@@ -221,6 +222,16 @@ class Store:
         """All samples [n] of one clock (`host`, `device`) in nanoseconds, in order; None where it took none."""
         with self.reading() as connection, _samples_of(self.shown):
             return queries.load_samples(connection, measurement_id, clock)
+
+    def add_ceilings(self, rows: Sequence[CeilingRow]) -> None:
+        """Store what a machine was measured to be able to do at most; earlier figures stay as history."""
+        with self._writing() as connection:
+            add_ceilings(connection, rows)
+
+    def ceilings(self, fingerprint: str | None = None) -> list[CeilingRow]:
+        """The latest ceilings of one hardware, or of all."""
+        with self.reading() as connection:
+            return load_ceilings(connection, fingerprint)
 
     def environments(self) -> list[EnvironmentRecord]:
         """All environments, oldest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchrun.backends.catalogue import ModelShape
+from benchrun.runner.flops import forward_flops
 from benchrun.runner.plan import Plan, Planned
 from benchrun.runner.protocol import MIN_SAMPLES, WARMUP_EXTRA_S, WARMUP_WINDOW
 
@@ -11,13 +11,6 @@ POINT_S = {"cpu": 1.0, "gpu": 2.0}  # building and verifying a point
 CPU_FLOPS_PER_CORE = 4e10
 GPU_FLOPS = 2e14
 CALL_S = {"cpu": 5e-4, "gpu": 3e-3}  # launch overhead
-
-
-def forward_flops(shape: ModelShape, batch: int, seq: int) -> float:
-    """Floating-point operations of the encoder layers for [batch, seq]: (8h² + 4hf + 4sh) a token a layer, which for a feed-forward
-    width f = 4h is 24h² + 4sh. Embeddings and heads are left out."""
-    h, f = shape.hidden_size, shape.intermediate_size
-    return float(batch * seq * shape.layers * (8 * h * h + 4 * h * f + 4 * seq * h))
 
 
 def call_seconds(planned: Planned, threads: int) -> float:

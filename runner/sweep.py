@@ -11,9 +11,11 @@ import numpy as np
 
 from benchrun.results.rows import LaunchRow, MeasurementRow, Parity, PointRow
 from benchrun.results.statistics import summarise
+from benchrun.runner.flops import least_work
 from benchrun.runner.launcher import OWN, Exit, Interpreter, WorkerProcess, WorkerTimeout
 from benchrun.runner.messages import Assignment, Task, clean_line
 from benchrun.runner.plan import Plan, Planned
+from benchrun.runner.privacy import redact
 
 if TYPE_CHECKING:
     from benchrun.backends.contract import Point
@@ -232,9 +234,12 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     same = (
         "throughput_seq_s", "throughput_batches", "throughput_window_s", "throughput_isolated", "settled", "timed_out",
         "warmup_n", "warmup_s", "export_s", "compile_s", "load_s", "build_s", "first_run_s", "artefact_bytes",
-        "cache_hit", "peak_device_bytes", "peak_allocator_bytes", "peak_host_bytes",
+        "cache_hit", "peak_device_bytes", "peak_allocator_bytes", "peak_host_bytes", "energy_joules", "joules_per_seq", "telemetry",
     )  # fmt: skip
     rate = fields.get("throughput_seq_s")
+    facts = fields.get("facts", {})
+    captured = bool(facts.get("cuda_graph"))
+    work = least_work(attempt.planned.spec.shape, point.head, point.dtype, point.batch, point.seq, captured=captured)
     return MeasurementRow(
         point_key=point.key,
         replicate=replicate,
@@ -242,14 +247,17 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
         status=fields["status"],
         started=attempt.started,
         phase=None if fields["status"] == "ok" else fields.get("phase", attempt.phase),
-        error=fields.get("error"),
+        error=redact(fields["error"]) if fields.get("error") else None,
         host=host_summary,
         device=device_summary,
         tokens_s=rate * point.seq if rate is not None else None,
         padding_fraction=0.0 if host is not None else None,
         parity=Parity(**parity) if parity else None,
         flags=tuple(sorted(flags)),
-        facts=fields.get("facts", {}),
+        flops=work.flops,
+        least_bytes=work.least_bytes,
+        least_launches=work.launches,
+        facts=facts,
         settings={**request.protocol.settings(), "threads": request.threads, "timeout_s": request.timeout_s},
         host_samples=host,
         device_samples=device,

@@ -33,6 +33,14 @@ _RUN: dict[str, Kind] = {
     "measurement_id": "integer",
     "launch_id": "integer",
 }
+_PLACE: dict[str, Kind] = {
+    "tflop_s": "figure",
+    "gbyte_s": "figure",
+    "flops_per_byte": "figure",
+    "ceiling_share": "figure",
+    "ceiling": "text",
+    "seq_per_joule": "figure",
+}
 _NESTED = ("point_key", "host", "device", "parity", "host_samples", "device_samples")
 
 
@@ -52,6 +60,7 @@ COLUMNS: tuple[Column, ...] = (
     *(Column(name, kind) for name, kind in _RUN.items()),
     *(Column(f.name, _kind(f.type)) for f in fields(PointRow)),
     *(Column(f.name, _kind(f.type)) for f in fields(MeasurementRow) if f.name not in _NESTED),
+    *(Column(name, kind) for name, kind in _PLACE.items()),
     *(Column(f"{clock}_{f.name}", _kind(f.type)) for clock in ("host", "device") for f in fields(Summary)),
     *(Column(f"parity_{f.name}", _kind(f.type)) for f in fields(Parity)),
     *(Column(f"{clock}_samples_ns", "samples") for clock in ("host", "device")),
@@ -74,7 +83,11 @@ def flat_rows(record: RunRecord) -> Iterator[dict[str, Any]]:
         of_point = {f.name: _plain(getattr(planned.point, f.name)) for f in fields(PointRow)}
         for measurement in record.by_point[planned.point.key]:
             ids = {"measurement_id": measurement.id, "launch_id": measurement.launch_id}
-            yield of_run | ids | of_point | _measurement(measurement.row)
+            position = record.position(planned, measurement.row)
+            place = {name: getattr(position, name) for name in _PLACE if name != "seq_per_joule"}
+            joules = measurement.row.joules_per_seq
+            place["seq_per_joule"] = 1 / joules if joules else None
+            yield of_run | ids | of_point | place | _measurement(measurement.row)
 
 
 def _measurement(row: MeasurementRow) -> dict[str, Any]:

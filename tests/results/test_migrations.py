@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -50,7 +51,12 @@ def test_migrations_build_the_schema_to_the_letter(tmp_path: Path) -> None:
             query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE ?"
             found = connection.execute(query, (f"%{VERSION_TABLE}%",)).fetchall()
         return {
-            name: sorted(line.strip(" ,\t()") for line in sql.replace("(\n", "\n").splitlines()) for name, sql in found
+            name: sorted(
+                part.strip(" ,\t()")
+                for line in sql.replace("(\n", "\n").splitlines()
+                for part in re.split(r",(?![^(]*\))", line.rstrip(", "))  # SQLite writes added columns into one line
+            )
+            for name, sql in found
         }
 
     with open_store(tmp_path / "migrated.db"):
@@ -71,7 +77,7 @@ revision, down_revision = "later", {head!r}
 def upgrade():
     rebuild = "always" if op.get_bind().dialect.name == "sqlite" else "never"
     with op.batch_alter_table("measurements", recreate=rebuild) as table:
-        table.add_column(sa.Column("energy_joules", sa.Double()))
+        table.add_column(sa.Column("added_joules", sa.Double()))
     {more}
 '''
 
@@ -116,7 +122,7 @@ def test_an_older_database_is_migrated_with_all_its_rows(
         (found,) = store.run(new_run().id, samples=True).measurements
         assert found.row.host_samples is not None and found.row.host_samples.tolist() == [1000, 2000]
         with store.reading() as connection:
-            assert connection.exec_driver_sql("SELECT energy_joules FROM measurements").scalar() is None
+            assert connection.exec_driver_sql("SELECT added_joules FROM measurements").scalar() is None
     with open_store(location, read_only=True) as store:
         assert len(store.runs()) == 1
 

@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchrun.backends.catalogue import named_spec
 from benchrun.backends.models import load_model
-from benchrun.runner.estimate import START_S, estimate_seconds, forward_flops, point_seconds
+from benchrun.runner.estimate import START_S, estimate_seconds, point_seconds
+from benchrun.runner.flops import forward_flops
 from benchrun.runner.plan import Plan, Planned, SweepRequest, make_plan
 from benchrun.runner.protocol import Protocol
 

@@ -1,0 +1,74 @@
+"""What a point costs at least, from the model's shape: floating-point operations, bytes, kernel launches. Pure.
+
+Floating-point operations are those of the matrix products, two for each multiplication with its addition, as PyTorch's own counter has
+them; element-wise work is left out. For an encoder layer of width h and feed-forward f at sequence length s that is
+8h² + 4hf + 4sh a token, which for f = 4h is 24h² + 4sh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchrun.backends.catalogue import ModelShape
+
+DTYPE_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
+# Kernels that even a well fused layer needs: attention's input product, attention, its output product, two normalisations with their
+# additions, two products of the feed-forward (the activation fused into the first).
+LAUNCHES_PER_LAYER = 7
+ANSWER_LABELS = 2  # of question answering (start and end), and of classification with the models' defaults
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The least work of one call."""
+
+    flops: float
+    least_bytes: int
+    launches: int
+
+
+def forward_flops(shape: ModelShape, batch: int, seq: int) -> float:
+    """Floating-point operations of the encoder layers for [batch, seq]. Embeddings are look-ups, heads are apart."""
+    h, f = shape.hidden_size, shape.intermediate_size
+    return float(batch * seq * shape.layers * (8 * h * h + 4 * h * f + 4 * seq * h))
+
+
+def head_flops(shape: ModelShape, head: str, batch: int, seq: int) -> float:
+    """Floating-point operations of what comes after the layers. A pooler, or the first layer of RoBERTa's classifier, works on one token a
+    sequence, question answering on all."""
+    h = shape.hidden_size
+    dense = 2.0 * batch * h * h
+    labels = 2.0 * h * ANSWER_LABELS
+    return {
+        "pooler": dense,
+        "qa": labels * batch * seq,
+        "classification": dense + labels * batch,
+    }.get(head, 0.0)
+
+
+def parameters(shape: ModelShape, head: str) -> int:
+    """Weights that a call reads whole: those of the layers and of the head, biases and normalisations included."""
+    h, f = shape.hidden_size, shape.intermediate_size
+    layer = 4 * (h * h + h) + (h * f + f) + (f * h + h) + 4 * h
+    answer = h * ANSWER_LABELS + ANSWER_LABELS
+    ends = {"pooler": h * h + h, "qa": answer, "classification": h * h + h + answer}
+    return shape.layers * layer + ends.get(head, 0) + (0 if head == "layers" else 2 * h)
+
+
+def least_work(shape: ModelShape, head: str, dtype: str, batch: int, seq: int, *, captured: bool = False) -> Work:
+    """The least that one call does.
+
+    Bytes: every weight once in its dtype, the inputs once (token ids as int64 with the rows of the embedding tables that they look up, or
+    hidden states), the outputs once. What passes between layers is taken to stay on the chip, so this is a lower bound. Launches: of a
+    fused implementation; one where the whole call is `captured` in a graph.
+    """
+    size, h = DTYPE_BYTES[dtype], shape.hidden_size
+    tokens = batch * seq
+    ids = tokens * 8 * len(shape.input_names(head))
+    given = tokens * h * size if head == "layers" else ids + 3 * tokens * h * size
+    taken = {"qa": tokens * 2, "classification": batch * ANSWER_LABELS, "pooler": tokens * h + batch * h}.get(
+        head, tokens * h
+    )
+    moved = parameters(shape, head) * size + given + taken * size
+    launches = 1 if captured else LAUNCHES_PER_LAYER * shape.layers
+    return Work(forward_flops(shape, batch, seq) + head_flops(shape, head, batch, seq), moved, launches)
