@@ -18,8 +18,12 @@ def test_the_timed_path_against_a_bare_loop(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_launch_and_a_plain_script_measure_the_same_call() -> None:
-    ours, plain = true_timing.launch("tiny", 20, 1), true_timing.plain("tiny", 20, 1)
-    assert 1 / 3 < ours / plain < 3
+    ratios = []
+    for _ in range(4):  # launches of milliseconds on a busy machine: one undisturbed pair will do
+        ratios.append(true_timing.launch("tiny", 20, 1) / true_timing.plain("tiny", 20, 1))
+        if 1 / 2 < ratios[-1] < 2:
+            break
+    assert 1 / 2 < ratios[-1] < 2, ratios
 
 
 def test_pairs_are_taken_in_both_orders() -> None:
