@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 ROWS, FEW_ROWS = 100_000, 2_000
 SAMPLES = 1000
 LAUNCHES = 50  # of a gate that is decided, both sides together
-DECISION_MS = 5.0  # most for 32 points and 50 launches
 
 
 @pytest.fixture
@@ -147,8 +146,6 @@ def test_deciding_a_gate(benchmark: BenchmarkFixture) -> None:
     assert sum(each.stage > 0 for each in launches) == LAUNCHES
     verdict = benchmark(decide, PLAN, launches, settings)
     assert verdict.counts()["FAIL"] == POINTS
-    if benchmark.stats is not None:  # there are none where nothing is measured
-        assert benchmark.stats.stats.median * 1e3 < DECISION_MS
 
 
 def test_scheduling_a_gate(benchmark: BenchmarkFixture) -> None:
