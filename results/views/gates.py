@@ -68,7 +68,10 @@ def latest_gates(connection: Connection, limit: int = 12) -> list[GateEntry]:
     for gate_id, verdict, reason in connection.execute(judged):
         points[gate_id][verdict] += 1
         accepted[gate_id] += bool(reason)
-    return [GateEntry(*row, sides[row[0]], dict(points[row[0]]), accepted[row[0]]) for row in rows]
+    return [
+        GateEntry(**row._asdict(), sides=sides[row.id], points=dict(points[row.id]), accepted=accepted[row.id])
+        for row in rows
+    ]
 
 
 def open_verdicts(connection: Connection, limit: int = 60) -> pd.DataFrame:
@@ -147,7 +150,7 @@ def _add_figures(connection: Connection, rows: Sequence[dict[str, object]]) -> N
             .order_by(GateVerdict.metric)
         )
         for gate_id, point, verdict, *figures in connection.execute(query):
-            given = dict(zip(_FIGURES, figures, strict=True))
+            given = {str(name): value for name, value in zip(_FIGURES, figures, strict=True)}
             known = found.get((gate_id, point, verdict))
             if known is None or _ratio(given) > _ratio(known):
                 found[gate_id, point, verdict] = given

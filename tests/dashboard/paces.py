@@ -8,6 +8,7 @@ load right after it; *change* is a filter changed by a visitor who has the page 
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import statistics
 import threading
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from tests.dashboard.sessions import Visitor
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 Times = dict[str, list[float]]
 FILTERS: list[dict[str, str]] = [
@@ -124,7 +125,7 @@ def watch_one(page: Page, address: str, changes: int, pause_s: float) -> list[st
     """A visitor with a browser among the others: opens Explore, changes the sequence length again and again. What went wrong."""
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: wrong.append(message.text) if _is_error(message) else None)
     page.goto(f"{address}/explore")
     page.wait_for_selector(CHART, timeout=60_000)
     box = page.get_by_role("combobox", name="Sequence length", exact=True)
@@ -140,6 +141,12 @@ def watch_one(page: Page, address: str, changes: int, pause_s: float) -> list[st
     return wrong
 
 
+def _is_error(message: ConsoleMessage) -> bool:
+    """On a deep link Streamlit's front end looks for its server below the page's path first: answers "404" that are no defects."""
+    probe = re.search(r"/_stcore/(health|host-config)$", str(message.location.get("url", "")))
+    return message.type == "error" and probe is None
+
+
 def ten_sessions(opened: Browser, address: str, *, together: bool = False) -> list[float]:
     """Nine websocket clients and a browser, each with a change every 5 s for a minute: the nine's times."""
     found: list[tuple[list[float], list[str]]] = []
@@ -149,8 +156,9 @@ def ten_sessions(opened: Browser, address: str, *, together: bool = False) -> li
     wrong = watch_one(page, address, 12, 5.0)
     thread.join()
     page.close()
-    assert wrong == [] and [errors for _, errors in found] == [[]]
-    return found[0][0]
+    ((times, errors),) = found
+    assert not wrong and not errors, (wrong, errors)
+    return times
 
 
 def describe(times: Mapping[str, Sequence[float]]) -> str:
