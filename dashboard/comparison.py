@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchrun.dashboard.charts.figures import Figure
 from benchrun.dashboard.charts.ratios import WORDS, interval
-from benchrun.dashboard.formats import DASH, figure, known, percent
+from benchrun.dashboard.formats import DASH, change, figure, known
 from benchrun.dashboard.markup import Cell, Column, Tone, table
 from benchrun.dashboard.sentences import point_text
 from benchrun.results.views.frames import rows_of
@@ -51,7 +51,7 @@ def _line(row: Any, shown: Figure) -> list[Cell | str]:
         row.name,
         figure(getattr(row, f"{shown.column}_base")),
         figure(getattr(row, f"{shown.column}_new")),
-        Cell(percent(row.ratio), tone),
+        Cell(change(row.ratio), tone),
         Cell(interval(row) if known(row.ratio_low) else DASH, "muted", interval(row)),
         Cell(WORDS.get(row.word, DASH), tone or "muted"),
         f"{int(row.launches_base)} / {int(row.launches_new)}",

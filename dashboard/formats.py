@@ -52,6 +52,15 @@ def percent(value: Any) -> str:
     return text.replace("-", "−")
 
 
+def change(value: Any) -> str:
+    """How much longer something takes: `+7.0 %`, `−12.0 %`; from twice on `2.5× slower`, `8.9× faster`."""
+    if not known(value) or not value > 0 or 0.5 < value < 2:
+        return percent(value)
+    number = float(value)
+    larger = max(number, 1 / number)
+    return f"{larger:,.{1 if larger < 100 else 0}f}× {'slower' if number > 1 else 'faster'}"
+
+
 def count(value: Any, one: str, many: str | None = None) -> str:
     """`1 point`, `12,345 points`."""
     number = int(value)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchrun.dashboard.addresses import href
-from benchrun.dashboard.formats import DASH, ago, count, known, moment, percent, short
+from benchrun.dashboard.formats import DASH, ago, change, count, known, moment, short
 from benchrun.dashboard.markup import Cell, Column, Tone, table
 from benchrun.results.views.frames import rows_of
 
@@ -76,7 +76,7 @@ def verdicts_table(verdicts: pd.DataFrame) -> str:
             Cell(row.verdict, tone_of(row.verdict)),
             short(row.reason if known(row.reason) and row.reason else DASH, 110),
             Cell(short(row.metric, 24) if known(row.metric) else DASH, "muted"),
-            percent(row.ratio),
+            change(row.ratio),
             Cell(_interval(row), "muted"),
             Cell(short(row.gate_label or row.gate_id, 32), "", f"{row.gate_id}, {moment(row.gate_started)}"),
             _compare_cell(row.run_id_base, row.run_id_new),
@@ -87,7 +87,7 @@ def verdicts_table(verdicts: pd.DataFrame) -> str:
 
 
 def _interval(row: Any) -> str:
-    return f"{percent(row.ratio_low)} to {percent(row.ratio_high)}" if known(row.ratio_low) else DASH
+    return f"{change(row.ratio_low)} to {change(row.ratio_high)}" if known(row.ratio_low) else DASH
 
 
 def mark_rows(marks: pd.DataFrame, series: dict[str, str]) -> list[dict[str, str]]:
@@ -109,7 +109,7 @@ def _mark_text(kind: str, verdict: str, rows: Sequence[Any], series: dict[str, s
     first = rows[0]
     named = short(series.get(first.point_key, ""), 24) if len(series) > 1 else ""
     who = named if len(rows) == 1 else count(len(rows), "series", "series")
-    change = percent(first.ratio) if len(rows) == 1 and known(first.ratio) else ""
+    moved = change(first.ratio) if len(rows) == 1 and known(first.ratio) else ""
     weak = "(stored base)" if first.gate_kind == "baseline" else ""
     words = f"accepted: {short(first.accepted, 30)}" if kind == "accepted" else f"gate {verdict}"
-    return " ".join(part for part in (who, words, change, weak) if part)
+    return " ".join(part for part in (who, words, moved, weak) if part)

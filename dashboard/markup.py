@@ -51,6 +51,14 @@ def pairs(entries: Iterable[tuple[str, Cell | str]]) -> str:
     return f'<dl class="br">{rows}</dl>'
 
 
+def sections(groups: Iterable[tuple[str, Sequence[tuple[str, Cell | str]]]]) -> str:
+    """Lists of names and values under headings, in two columns where the screen is wide."""
+    parts = (
+        f"<section><h4>{html.escape(short(title, 80))}</h4>{pairs(entries)}</section>" for title, entries in groups
+    )
+    return f'<div class="br-facts">{"".join(parts)}</div>'
+
+
 def _group_row(columns: Sequence[Column]) -> str:
     if not any(column.group for column in columns):
         return ""

@@ -62,8 +62,12 @@ table.br s, dl.br s {{ color: {look.muted}; }}
 dl.br {{ display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: 0.25rem 1.25rem; margin: 0; padding: 0 !important;
   font-size: 0.9rem; color: {look.text}; }}
 dl.br dt, dl.br dd {{ margin: 0; padding: 0; font-size: inherit; }}
+.br-facts {{ columns: 2 24rem; column-gap: 3rem; }}
+.br-facts section {{ break-inside: avoid; margin: 0 0 1.1rem; }}
+.br-facts h4 {{ font-size: 0.95rem !important; font-weight: 600; color: {look.text}; margin: 0 0 0.3rem; padding: 0; }}
 dl.br dt {{ color: {look.muted}; }}
 dl.br dd {{ overflow-wrap: anywhere; }}
+[data-testid="stMultiSelect"] [data-tag], [data-testid="stMultiSelect"] [data-tag] * {{ color: {look.background} !important; }}
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {{ color: {look.muted} !important; opacity: 1 !important; }}
 """
 

@@ -9,7 +9,18 @@ import pandas as pd
 
 from benchrun.dashboard.charts.figures import THROUGHPUT, Figure
 from benchrun.dashboard.charts.look import Look
-from benchrun.dashboard.charts.parts import TIPS, colour, drawn, finish, series_names, shape, shown, toggle, value_axis
+from benchrun.dashboard.charts.parts import (
+    TIPS,
+    colour,
+    drawn,
+    figure_int,
+    finish,
+    series_names,
+    shape,
+    shown,
+    toggle,
+    value_axis,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +60,12 @@ def frontier_chart(
     ring = base.transform_filter("datum.best").mark_point(filled=False, size=190, strokeWidth=1.6)
     layers.append(ring.encode(opacity=shown(chosen, 0.9)))
     layers.append(base.mark_point(filled=True, size=64).encode(shape=shape(names), opacity=shown(chosen), tooltip=TIPS))
+    if points["seq"].nunique() > 1:  # which length a line stands for is nowhere else
+        ends = tips.loc[tips.groupby("line")["throughput_seq_s"].idxmax()].assign(
+            length=lambda rows: [f"s{figure_int(seq)}" for seq in rows["seq"]]
+        )
+        words = alt.Chart(ends).mark_text(align="left", dx=12, dy=-9, fontSize=11)
+        layers.append(words.encode(x=x, y=y, text="length:N", color=colour(names, look), opacity=shown(chosen)))
     return finish(alt.layer(*layers).add_params(chosen), look, height=height)
 
 

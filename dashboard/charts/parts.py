@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FAINT = 0.06
+NARROW = 0.3  # decades: below it a logarithmic axis gets the ticks of a linear one
+WIDEN = 1.15
+LEAST_SHOWN = 1.02  # a course is shown at least this far to both sides
+LOG_SCALE = alt.Scale(type="log", nice=False, padding=12)
 
 
 def series_names(points: pd.DataFrame) -> list[str]:
@@ -145,9 +149,19 @@ def size_axis(column: str, values: Sequence[float], title: str) -> alt.X:
     )
 
 
-def value_scale(logarithmic: bool, *, zero: bool = True) -> alt.Scale:
-    """The scale of an axis of figures; with `zero` it starts there unless it is logarithmic."""
-    return alt.Scale(type="log", nice=False, padding=12) if logarithmic else alt.Scale(zero=zero, nice=True)
+def value_scale(logarithmic: bool, values: Iterable[Any], *, zero: bool = True) -> alt.Scale:
+    """The scale of an axis of figures; with `zero` it starts there unless it is logarithmic.
+
+    Figures that hardly differ get room around them: a scale of their own width would blow up what is nothing.
+    """
+    present = [float(value) for value in values if known(value) and value > 0]
+    low, high = (min(present), max(present)) if present else (1.0, 1.0)
+    if logarithmic:
+        narrow = math.log10(high / low) < NARROW
+        return alt.Scale(type="log", nice=False, padding=0, domain=[low / WIDEN, high * WIDEN]) if narrow else LOG_SCALE
+    if not zero and high / low < LEAST_SHOWN**2:
+        return alt.Scale(zero=False, nice=True, domain=[low / LEAST_SHOWN, high * LEAST_SHOWN])
+    return alt.Scale(zero=zero, nice=True)
 
 
 def value_axis(title: str, values: Iterable[Any], *, logarithmic: bool, short_numbers: bool = False) -> alt.Axis:
@@ -165,5 +179,10 @@ def log_ticks(values: Iterable[Any]) -> list[float]:
         return [1.0]
     low, high = math.floor(math.log10(min(present))), math.ceil(math.log10(max(present)))
     span = math.log10(max(present) / min(present))
+    if span < NARROW:
+        step = 10.0 ** math.floor(math.log10(max(present) / 8))
+        step = next(step * factor for factor in (1, 2, 5, 10) if max(present) * 0.7 / (step * factor) <= 7)
+        first, last = math.floor(min(present) / WIDEN / step), math.ceil(max(present) * WIDEN / step)
+        return [round(place * step, 12) for place in range(max(1, first), last + 1)]
     steps = (1, 1.5, 2, 3, 4, 5, 6, 8) if span < 1 else (1, 2, 5) if span <= 4 else (1,)
     return [step * 10.0**power for power in range(low - 1, high + 1) for step in steps]

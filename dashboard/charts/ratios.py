@@ -9,8 +9,8 @@ import altair as alt
 from benchrun.dashboard.charts.figures import LATENCIES, Figure
 from benchrun.dashboard.charts.look import Look
 from benchrun.dashboard.charts.parts import finish
+from benchrun.dashboard.formats import change, known
 from benchrun.dashboard.formats import figure as figure_text
-from benchrun.dashboard.formats import known, percent
 from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
@@ -29,19 +29,20 @@ _SHAPES = {
     "faster": "triangle-left",
     "same": "circle",
     "unclear": "circle",
-    "one launch": "stroke",
+    "one launch": "diamond",
 }
 _FURTHEST = 1.03  # the axis reaches at least this far to both sides
 
-_STEPS = (  # percent
-    (1, 2, 3, 4),
-    (2, 4, 6, 8, 10),
-    (5, 10, 15, 20, 25, 30),
-    (10, 20, 30, 40, 50, 75, 100),
-    (25, 50, 75, 100, 150, 200),
-    (50, 100, 300, 700),
-    (50, 300, 900, 9900),
-    (900, 9900, 999900),
+_LADDERS = (  # ratios above 1, from fine to coarse
+    (1.01, 1.02, 1.03, 1.04),
+    (1.02, 1.04, 1.06, 1.08),
+    (1.05, 1.1, 1.15, 1.2),
+    (1.1, 1.2, 1.3, 1.4),
+    (1.25, 1.5, 1.75, 2),
+    (1.5, 2, 3, 4),
+    (2, 4, 8, 16),
+    (2, 5, 10, 30),
+    (10, 100, 1000, 10_000),
 )
 
 
@@ -55,7 +56,7 @@ def ratio_chart(pairs: pd.DataFrame, look: Look, *, base: str, new: str, figure:
         shown_low=pairs["ratio_low"].clip(lower=low),
         shown_high=pairs["ratio_high"].clip(upper=high),
         said=pairs["word"].map(WORDS),
-        tip_ratio=[percent(value) for value in pairs["ratio"]],
+        tip_ratio=[change(value) for value in pairs["ratio"]],
         tip_interval=[interval(row) for row in rows_of(pairs)],
         tip_sides=[
             f"{_side(row, figure, 'base')} → {_side(row, figure, 'new')} {figure.unit}" for row in rows_of(pairs)
@@ -68,9 +69,11 @@ def ratio_chart(pairs: pd.DataFrame, look: Look, *, base: str, new: str, figure:
     scale = alt.Scale(domain=said, range=[colours.get(word, look.unclear) for word in words])
     shapes = alt.Scale(domain=said, range=[_SHAPES[word] for word in words])
     words_of = (
-        "datum.value == 1 ? 'same' : (datum.value > 1 ? '+' : '') + format(100 * (datum.value - 1), '.3~g') + ' %'"
+        "datum.value == 1 ? 'same' : datum.value >= 1.99 ? format(datum.value, '.3~g') + '×' : "
+        "datum.value <= 0.51 ? '1/' + format(1 / datum.value, '.3~g') + '×' : "
+        "(datum.value > 1 ? '+' : '−') + format(abs(100 * (datum.value - 1)), '.3~g') + ' %'"
     )
-    steps = alt.Axis(labelExpr=words_of, values=ratio_ticks(low, high), labelOverlap="greedy")
+    steps = alt.Axis(labelExpr=words_of, values=ratio_ticks(high), labelOverlap="greedy")
     x = alt.X(
         "ratio:Q",
         title=f"{figure.title} of {new} against {base}: slower to the right",
@@ -116,25 +119,16 @@ def axis_range(pairs: pd.DataFrame) -> tuple[float, float]:
     return 1 / (wide * 1.02), wide * 1.02
 
 
-def ratio_ticks(low: float, high: float, most: int = 9) -> list[float]:
-    """Round ratios inside an axis: the finest list of `_STEPS` that has at most `most` of them."""
-    found = [1.0]
-    for steps in _STEPS:
-        ticks = [
-            1.0,
-            *(1 + step / 100 for step in steps),
-            *(1 / (1 + step / 100) if step > 99 else 1 - step / 100 for step in steps),
-        ]
-        inside = sorted(tick for tick in set(ticks) if low <= tick <= high)
-        if len(inside) <= most:
-            found = inside
-            if max(inside) >= high**0.6:  # coarser ones would reach further, but leave the middle bare
-                break
-    return found
+def ratio_ticks(high: float) -> list[float]:
+    """Round ratios for an axis from 1 / high to high: those of the finest ladder that reaches nearly to its ends."""
+    steps = next((ladder for ladder in _LADDERS if ladder[-1] * 1.15 >= high), _LADDERS[-1])
+    inside = [step for step in steps if step <= high]
+    below = [1 - (step - 1) if step < 1.5 else 1 / step for step in inside]
+    return sorted([tick for tick in below if tick >= 1 / high] + [1.0, *inside])
 
 
 def interval(row: Any) -> str:
     """`+1.2 % to +4.0 %`, or why there is none."""
     if not known(row.ratio_low):
         return "none: it takes two launches on both sides"
-    return f"{percent(row.ratio_low)} to {percent(row.ratio_high)}"
+    return f"{change(row.ratio_low)} to {change(row.ratio_high)}"

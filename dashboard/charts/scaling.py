@@ -38,7 +38,7 @@ def scaling_chart(
     chosen = toggle()
     seen = [value for name in (figure.column, "p99_ms" if band else figure.column) for value in points[name]]
     axis = value_axis(figure.axis, seen, logarithmic=logarithmic, short_numbers=figure.more_is_better)
-    y = alt.Y(f"{figure.column}:Q", scale=value_scale(logarithmic), axis=axis)
+    y = alt.Y(f"{figure.column}:Q", scale=value_scale(logarithmic, seen), axis=axis)
     base = alt.Chart(drawn(points)).encode(x=size_axis(x, points[x].tolist(), AXES[x]), color=colour(names, look))
     layers: list[alt.Chart] = []
     if band and figure.unit == "ms":

@@ -68,7 +68,8 @@ def trend_chart(
             scale=alt.Scale(nice=False, padding=12, zero=False),
         )
     axis = value_axis(figure.axis, points[figure.column], logarithmic=logarithmic, short_numbers=figure.more_is_better)
-    scale = value_scale(logarithmic, zero=False)
+    bounds = [name for name in (figure.column, *interval_columns(figure)) if name]
+    scale = value_scale(logarithmic, [value for name in bounds for value in points[name]], zero=False)
     y = alt.Y(f"{figure.column}:Q", scale=scale, axis=axis)
     base = alt.Chart(table).encode(x=x, color=colour(names, look))
     layers: list[Any] = _mark_layers(marks, table, x, look)

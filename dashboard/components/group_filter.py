@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
 
 from benchrun.dashboard.components.filters import Filters
-from benchrun.dashboard.formats import hardware, named, settings, short, token, unique_labels
+from benchrun.dashboard.components.text import markdown
+from benchrun.dashboard.formats import count, hardware, named, settings, short, token, unique_labels
 from benchrun.dashboard.selection import differing_protocol
 from benchrun.results.views.catalogue import Group, GroupEntry, Machine
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Naming = Callable[[Group], str]
 _WIDTHS = {"hardware": 250, "protocol": 330}
@@ -32,11 +39,20 @@ def choose_group(filters: Filters, entries: Sequence[GroupEntry], machines: Sequ
     left = list(entries)
     for name, label, of, text in steps:
         by_token = {of(entry.group): entry.group for entry in left}
+        largest = max(left, key=lambda entry: entry.points).group
         options = unique_labels({key: text(group) for key, group in by_token.items()}, 56)
         drawn = len(options) > 1 or name in ("hardware", "model", "head")
-        chosen = filters.choose(name, label, options, show=drawn, width=_WIDTHS.get(name, 165))
+        chosen = filters.choose(name, label, options, default=of(largest), show=drawn, width=_WIDTHS.get(name, 165))
         left = [entry for entry in left if of(entry.group) == chosen]
     return left[0].group
+
+
+def say_group(group: Group, points: pd.DataFrame) -> None:
+    """One line with what is alike for everything shown, and which filters with one value therefore do not name."""
+    dtypes = sorted({named(value) for value in points["dtype"]})
+    parts = [f"dtype {short(dtypes[0], 20)}"] if len(dtypes) == 1 else []
+    parts += [f"workload {short(named(group.workload), 60)}", f"protocol {short(group.protocol, 160)}"]
+    st.caption(markdown(" · ".join([*parts, count(len(points), "point")]), 400))
 
 
 def _hardware_token(group: Group) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -21,10 +22,12 @@ from benchrun.dashboard.components.text import markdown
 from benchrun.dashboard.formats import count, distinct_short, named, short, token
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.pages.overview import FIRST_SWEEP
+from benchrun.dashboard.selection import STATUS_WORDS
 from benchrun.dashboard.sentences import CROSS_SESSION, findings
 from benchrun.dashboard.tabular import public
 from benchrun.results.views.catalogue import Group, GroupEntry, groups, machines
 from benchrun.results.views.environments import differences
+from benchrun.results.views.frames import rows_of
 from benchrun.results.views.history import environment_details
 from benchrun.results.views.latest import MOST_POINTS, latest_results, run_results
 from benchrun.results.views.pairing import SAME_POINT, SAME_SHAPE, Pairs, pair
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 MODES = {"runs": "Two runs", "engines": "Two engines", "machines": "Two machines"}
 MOST_DRAWN = 40
+MOST_TRIED = 8  # latest runs among which one is looked for that has a run before it to be compared with
 COMPARED = ("p50", "throughput", "p95", "p99", "mean")
 
 
@@ -142,15 +146,24 @@ def _show_result(sides: Sides, result: Pairs, figure: Figure) -> None:
 def _missing(result: Pairs) -> list[str]:
     found = []
     if len(result.failed):
-        wrong = int(((result.failed["status_base"] == "invalid") | (result.failed["status_new"] == "invalid")).sum())
-        tail = f", {wrong} of them with a wrong answer" if wrong else ""
+        reasons = Counter(_why_failed(row) for row in rows_of(result.failed))
+        parts = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
         found.append(
-            f"{count(len(result.failed), 'point')} that failed, or lacks this figure, on one side or both{tail}."
+            f"{count(len(result.failed), 'point')} without a right answer and this figure on both sides: {parts}."
         )
     for number, name in ((result.only_base, "first"), (result.only_new, "second")):
         if number:
             found.append(f"{count(number, 'point')} that only the {name} side has.")
     return found
+
+
+def _why_failed(pair: Any) -> str:
+    """The first side's reason, else the second's."""
+    for side, name in (("base", "first"), ("new", "second")):
+        status = getattr(pair, f"status_{side}")
+        if status != "ok":
+            return f"{STATUS_WORDS.get(status, short(status, 20))} on the {name} side"
+    return "lacking the figure"
 
 
 def _choose_runs(database: Database, filters: Filters) -> Sides | None:
@@ -163,8 +176,9 @@ def _choose_runs(database: Database, filters: Filters) -> Sides | None:
         )
         return None
     with st.container(horizontal=True, gap="small"):
-        slot = st.container()
-        new = choose_run(filters, "new", "Second run", runs)
+        slot = st.container(width="content")
+        comparable = next((key for key in list(runs)[:MOST_TRIED] if database.read(run_before, key) is not None), None)
+        new = choose_run(filters, "new", "Second run", runs, default=comparable)
         before = database.read(run_before, new.id)
         with slot:
             base = choose_run(

@@ -74,7 +74,7 @@ def show(database: Database) -> None:
             return
         chosen = _choose_launches(filters, launches)
         clocks = {"host": CLOCKS["host"]} | ({"device": CLOCKS["device"]} if chosen["device_n"].gt(0).any() else {})
-        clock = filters.choose("clock", "Clock", clocks, default="host", show=len(clocks) > 1)
+        clock = filters.choose("clock", "Clock", clocks, default="host", show=len(clocks) > 1, width=250)
         logarithmic = filters.switch("log", "Logarithmic", default=False)
     show_unknown(filters.unknown)
     _show_samples(database, chosen, clock, logarithmic)

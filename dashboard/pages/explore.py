@@ -16,7 +16,7 @@ from benchrun.dashboard.components.database import Database
 from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look, draw
 from benchrun.dashboard.components.filters import Filters
-from benchrun.dashboard.components.group_filter import choose_group
+from benchrun.dashboard.components.group_filter import choose_group, say_group
 from benchrun.dashboard.components.notices import LeftOut, show_empty, show_left_out, show_unknown
 from benchrun.dashboard.components.text import markdown
 from benchrun.dashboard.formats import count, known, named, token
@@ -87,6 +87,7 @@ def show(database: Database) -> None:
         points = points[[token(value) in dtypes for value in points["dtype"]]]
     if engines:
         points = points[[token(value) in engines for value in points["series"]]]
+    say_group(group, points)
     view = filters.choose("view", "View", VIEWS, kind="segments")
     left_out = [LeftOut(text) for text in explain_neighbours(group, entries)]
     unknown = st.container()
@@ -154,7 +155,8 @@ def _show_frontier(filters: Filters, points: pd.DataFrame) -> Shown:
         chart = frontier_chart(drawn, figure, limit, current_look())
         charts["Chart as SVG"] = draw(chart, f"throughput against {figure.axis}, limit {limit:g} ms")
         st.caption(
-            "A line joins the batches of one series at one sequence length. Ringed: no other point of that length is better in both."
+            "A line joins the batches of one series at one sequence length (s128: 128 tokens). Ringed: no other point of that "
+            "length is better in both."
         )
     return Shown(explain_missing(points, [figure.column, THROUGHPUT.column]), charts)
 

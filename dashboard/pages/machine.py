@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -21,7 +22,7 @@ from benchrun.dashboard.formats import (
     short,
     size,
 )
-from benchrun.dashboard.markup import Cell, Column, pairs, table
+from benchrun.dashboard.markup import Cell, Column, sections, table
 from benchrun.dashboard.pages.overview import FIRST_SWEEP
 from benchrun.results.views.catalogue import Machine, machines
 from benchrun.results.views.environments import EnvironmentUse, differences, engine_evidence, environment_uses, flatten
@@ -29,8 +30,6 @@ from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_BYTES = ("memory_bytes",)
 
 
 def show(database: Database) -> None:
@@ -58,18 +57,19 @@ def show(database: Database) -> None:
 
 
 def _show_facts(machine: Machine) -> None:
-    facts = flatten(machine.details)
-    st.html(
-        pairs(
-            [
-                (name, Cell(size(value) if name in _BYTES and value.isdigit() else short(value, 200)))
-                for name, value in facts.items()
-            ]
-        )
-    )
-    st.caption(
-        "Newest environment of this hardware. Clocks, power, throttling and measured ceilings are not recorded yet."
-    )
+    st.html(sections(facts_by_section(flatten(machine.details))))
+    st.caption(f"The newest environment of this hardware, fingerprint {machine.fingerprint}.")
+
+
+def facts_by_section(facts: Mapping[str, str]) -> list[tuple[str, list[tuple[str, Cell | str]]]]:
+    """Recorded details (path → text) in sections by the first word of their paths; what stands alone comes first."""
+    found: dict[str, list[tuple[str, Cell | str]]] = {"machine": []}
+    for path, value in facts.items():
+        section, dot, name = path.partition(".")
+        shown = size(value) if path.endswith("_bytes") and value.isdigit() else short(value, 200)
+        label = (name if dot else section).removesuffix("_bytes").replace(".", " ").replace("_", " ")
+        found.setdefault(section if dot else "machine", []).append((label, shown))
+    return [(title.replace("_", " ").capitalize(), entries) for title, entries in found.items() if entries]
 
 
 def _show_engines(evidence: pd.DataFrame) -> None:

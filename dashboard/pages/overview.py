@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 import streamlit as st
 
 from benchrun.dashboard.addresses import href
@@ -23,11 +24,8 @@ from benchrun.results.views.changes import latest_changes
 from benchrun.results.views.failures import latest_failures
 from benchrun.results.views.frames import rows_of
 from benchrun.results.views.gates import latest_gates, open_verdicts
-from benchrun.results.views.ratios import certain_size
+from benchrun.results.views.ratios import LEAST_EFFECT, certain_size
 from benchrun.results.views.runs import RunOutcome, latest_outcomes, totals
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_CHANGES = 14
 MOST_FAILURES = 12
@@ -89,9 +87,8 @@ def runs_table(outcomes: list[RunOutcome], seen: list[Machine], now: datetime) -
     """The latest runs as HTML."""
     details = {machine.fingerprint: machine.details for machine in seen}
     columns = [
-        Column("run"), Column("started"), Column("state"), Column("model"), Column("engines"), Column("hardware"), Column("commit"),
-        Column("points", number=True), Column("ok", number=True), Column("failed", number=True), Column("not measured", number=True),
-        Column(""),
+        Column("run"), Column(""), Column("started"), Column("state"), Column("ok", number=True), Column("failed", number=True),
+        Column("left", number=True), Column("model"), Column("engines"), Column("hardware"), Column("commit"),
     ]  # fmt: skip
     rows: list[list[Cell | str]] = []
     for outcome in outcomes:
@@ -101,22 +98,21 @@ def runs_table(outcomes: list[RunOutcome], seen: list[Machine], now: datetime) -
         rows.append(
             [
                 Cell(short(entry.label or entry.id, 40), "strong", entry.id, href("distribution", {"run": entry.id})),
-                Cell(ago(entry.started, now), "", moment(entry.started)),
-                Cell(_STATES.get(entry.state, entry.state), "muted" if entry.state == "finished" else "strong"),
-                Cell(short(", ".join(outcome.models) or DASH, 32), "", ", ".join(outcome.models)),
-                Cell(short(engines or DASH, 40), "", engines),
-                Cell(short(hardware(details.get(entry.fingerprint, {})), 30), "", f"fingerprint {entry.fingerprint}"),
-                Cell((entry.commit or DASH)[:9], "muted", entry.commit or "started outside a repository"),
-                f"{outcome.points:,}",
-                f"{outcome.ok:,}",
-                Cell(f"{outcome.failed:,}", "failed" if outcome.failed else "muted"),
-                Cell(f"{rest:,}", "strong" if rest else "muted"),
                 Cell(
                     "compare",
                     "",
                     "with the run before it on the same machine",
                     href("compare", {"mode": "runs", "new": entry.id}),
                 ),
+                Cell(ago(entry.started, now), "", moment(entry.started)),
+                Cell(_STATES.get(entry.state, entry.state), "muted" if entry.state == "finished" else "strong"),
+                Cell(f"{outcome.ok:,}", "" if outcome.ok else "muted", f"of {count(outcome.points, 'point')}"),
+                Cell(f"{outcome.failed:,}", "failed" if outcome.failed else "muted"),
+                Cell(f"{rest:,}", "strong" if rest else "muted", "not measured (yet)"),
+                Cell(short(", ".join(outcome.models) or DASH, 32), "", ", ".join(outcome.models)),
+                Cell(short(engines or DASH, 40), "", engines),
+                Cell(short(hardware(details.get(entry.fingerprint, {})), 30), "", f"fingerprint {entry.fingerprint}"),
+                Cell((entry.commit or DASH)[:9], "muted", entry.commit or "started outside a repository"),
             ]
         )
     return table(columns, rows)
@@ -136,17 +132,34 @@ def _show_changes(changes: pd.DataFrame, runs: int) -> None:
         st.warning(
             f"**{count(len(broken), 'point')} that worked before failed:** {names}{more}.", icon=":material/error:"
         )
-    told = both[both["word"].isin(["slower", "faster"])].assign(certain=lambda rows: certain_size(rows))
-    told = told.sort_values("certain", ascending=False).head(MOST_CHANGES)
+    told = most_changed(both)
     if told.empty:
-        st.caption(f"No difference stands out from the spread between launches. {CROSS_SESSION}")
+        st.caption(f"No difference stands out. {CROSS_SESSION}")
         return
     named = told.assign(name=names_of_pairs(told))
     draw(
         ratio_chart(named, current_look(), base="the run before", new="the latest run"),
         "differences of p50 to the run before, with intervals",
     )
-    st.caption(CROSS_SESSION)
+    bare = int((told["word"] == "one launch").sum())
+    said = (
+        f"{count(bare, 'of them has', 'of them have')} one launch on a side: whether it is chance cannot be said. "
+        if bare
+        else ""
+    )
+    st.caption(f"Drawn: the largest, {len(told)}. {said}{CROSS_SESSION}")
+
+
+def most_changed(pairs: pd.DataFrame) -> pd.DataFrame:
+    """What to draw first: differences that stand out from the spread between launches, the largest certain ones first; then large
+    ones of single launches, of which nobody knows."""
+    size = abs(np.log(pairs["ratio"].astype(float)))
+    told = pairs.assign(certain=certain_size(pairs), size=size)
+    sure = told[told["word"].isin(["slower", "faster"])]
+    bare = told[(told["word"] == "one launch") & (size >= np.log(LEAST_EFFECT))]
+    ordered = [sure.sort_values("certain", ascending=False), bare.sort_values("size", ascending=False)]
+    drawn: pd.DataFrame = pd.concat(ordered).head(MOST_CHANGES)
+    return drawn
 
 
 def _show_gates(database: Database) -> None:

@@ -106,9 +106,20 @@ def _choose_ours(filters: Filters, entries: list[GroupEntry], database: Database
     }
     labels = distinct_short(texts.values(), 72)
     by_token = {token("|".join(named(part) for part in _identity(entry.group))): entry.group for entry in entries}
-    return by_token[
-        filters.choose("ours", "Our measurements", {key: labels[text] for key, text in texts.items()}, width=420)
-    ]
+    largest = max(entries, key=lambda entry: (_is_in(entry.group, st.query_params.get("table")), entry.points)).group
+    usual = token("|".join(named(part) for part in _identity(largest)))
+    options = {key: labels[text] for key, text in texts.items()}
+    return by_token[filters.choose("ours", "Our measurements", options, default=usual, width=420)]
+
+
+def _is_in(group: Group, name: str | None) -> bool:
+    """Whether a published table, where the link names one, has this model with this head."""
+    return any(
+        row.model == group.model and row.head == group.head
+        for each in published_tables()
+        if each.name == name
+        for row in each.rows
+    )
 
 
 def _identity(group: Group) -> tuple[Any, ...]:

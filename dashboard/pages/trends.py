@@ -18,7 +18,7 @@ from benchrun.dashboard.components.group_filter import choose_group
 from benchrun.dashboard.components.links import link
 from benchrun.dashboard.components.notices import LeftOut, show_empty, show_left_out, show_unknown
 from benchrun.dashboard.components.text import markdown
-from benchrun.dashboard.formats import DASH, count, figure, known, moment, percent, short, token
+from benchrun.dashboard.formats import DASH, change, count, figure, known, moment, short, token
 from benchrun.dashboard.gates import mark_rows
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.markup import Cell, Column, table
@@ -177,7 +177,7 @@ def marks_of(database: Database, drawn: pd.DataFrame, shown: Figure) -> pd.DataF
                     "run_id": at["run_id"],
                     "run": _run_text(at),
                     "kind": "step",
-                    "text": f"{prefix}level {percent(step.ratio)}",
+                    "text": f"{prefix}level {change(step.ratio)}",
                 }
             )
     return pd.DataFrame(rows, columns=["run_id", "run", "kind", "text"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,13 @@ from benchrun.dashboard.charts.figures import FIGURES, LATENCIES
 from benchrun.dashboard.charts.frontier import best_under, frontier_chart, frontier_mask
 from benchrun.dashboard.charts.heatmap import heat_map, value_span
 from benchrun.dashboard.charts.look import DARK, LIGHT, Look, look_of
-from benchrun.dashboard.charts.parts import interval_text, log_ticks, tail_text
+from benchrun.dashboard.charts.parts import interval_text, log_ticks, tail_text, value_scale
 from benchrun.dashboard.charts.published import published_chart
 from benchrun.dashboard.charts.ratios import axis_range, ratio_chart, ratio_ticks
 from benchrun.dashboard.charts.scaling import scaling_chart
 from benchrun.dashboard.charts.trend import run_order, trend_chart
 from benchrun.dashboard.comparison import compare_table, names_of_pairs
+from benchrun.dashboard.formats import change
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.selection import drawable
 from benchrun.dashboard.style import BORDER, PRIMARY, SECONDARY
@@ -119,8 +121,41 @@ def test_ratio_axis_holds_all_ratios_and_few_ticks() -> None:
         frame = pd.DataFrame({"ratio": [ratio], "ratio_low": [low], "ratio_high": [high]})
         start, end = axis_range(frame)
         assert start <= ratio <= end and start < 1 < end
-        ticks = ratio_ticks(start, end)
-        assert 1.0 in ticks and len(ticks) <= 9 and all(start <= tick <= end for tick in ticks)
+        ticks = ratio_ticks(end)
+        assert 1.0 in ticks and 3 <= len(ticks) <= 9 and all(start <= tick <= end for tick in ticks)
+    assert ratio_ticks(4.05) == pytest.approx([1 / 4, 1 / 3, 1 / 2, 1 / 1.5, 1, 1.5, 2, 3, 4])
+
+
+@LOOKS
+def test_single_launches_are_drawn_too(several: dict[str, pd.DataFrame], look: Look) -> None:
+    """Seen in a screenshot: their marks were of a shape that has no area."""
+    rows = pair(several["4"], several["5"]).rows
+    bare = rows.assign(
+        name=names_of_pairs(rows), word="one launch", ratio_low=np.nan, ratio_high=np.nan, launches_new=1
+    )
+    svg = rendered(ratio_chart(bare, look, base="the first", new="the second"))
+    marks = re.findall(r'<path[^>]*aria-label="point[^"]*"[^>]* d="([^"]*)"[^>]*fill="(#[0-9a-f]{6})"', svg)
+    marks = marks or re.findall(r'<path[^>]*roledescription="point"[^>]* d="([^"]*)"[^>]*fill="(#[0-9a-f]{6})"', svg)
+    assert len(marks) == len(bare) and all("Z" in path for path, _ in marks), svg[:3000]
+
+
+def test_changes_in_words() -> None:
+    assert [change(value) for value in (1.07, 0.88, 2.5, 0.112, 150, None, 0.0)] == [
+        "+7.0 %", "−12.0 %", "2.5× slower", "8.9× faster", "150× slower", "–", "−100 %",
+    ]  # fmt: skip
+
+
+def test_a_narrow_axis_has_ticks_and_room() -> None:
+    """Seen in a screenshot: one point, and an axis without a single tick."""
+    for values in ([1.464], [0.97, 1.05], [7.0, 13.0], [123.0], [0.0031]):
+        inside = [tick for tick in log_ticks(values) if min(values) / 1.15 <= tick <= max(values) * 1.15]
+        assert 2 <= len(inside) <= 9, (values, inside)
+    scale = value_scale(True, [1.464]).to_dict()
+    assert scale["domain"][0] < 1.4 and scale["domain"][1] > 1.6
+    assert value_scale(False, [100, 101], zero=False).to_dict()["domain"][0] < 99
+    assert (
+        "domain" not in value_scale(True, [1, 100]).to_dict() and value_scale(False, [1, 2]).to_dict()["zero"] is True
+    )
 
 
 @LOOKS
