@@ -133,20 +133,24 @@ def history_parts(found: SeriesPoint, others: int, history: PointHistory) -> Ite
     yield Text(_conclusion(history))
     at = {each.index: each for each in history.changes}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("commit", "first measured", "launches", UNITS[history.metric], "", "versions that changed"):
-        table.add_column(name, justify="right" if name in ("launches", UNITS[history.metric]) else "left", no_wrap=True)
+    numbers = ("launches", UNITS[history.metric])
+    for name in ("commit", "measured", *numbers):
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True, min_width=10)
+    table.add_column("")  # change and versions: they may take several lines
     for index, each in enumerate(history.commits):
-        change = at.get(index)
-        mark = Text("")
-        if change is not None:
-            mark = Text(f"← {100 * (change.ratio - 1):+.1f} % from here", style="red" if change.ratio > 1 else "green")
+        remarks = Text("")
+        if (change := at.get(index)) is not None:
+            remarks.append(
+                f"← {100 * (change.ratio - 1):+.1f} % from here", style="red" if change.ratio > 1 else "green"
+            )
+        if each.changed:
+            remarks.append(("; " if remarks.plain else "") + ", ".join(each.changed))
         table.add_row(
             Text(_short(each.commit)),
-            f"{each.first:%Y-%m-%d %H:%M}",
+            f"{each.first:%Y-%m-%d}",
             str(each.launches) + (f" ({each.failed} failed)" if each.failed else ""),
             milliseconds(each.value) if math.isfinite(each.value) else DASH,
-            mark,
-            Text(", ".join(each.changed), overflow="ellipsis"),
+            remarks,
         )
     yield table
 
@@ -154,15 +158,15 @@ def history_parts(found: SeriesPoint, others: int, history: PointHistory) -> Ite
 def _conclusion(history: PointHistory) -> str:
     count = len(history.commits)
     if count < 6:
-        return f"{count} commits: a change needs at least 3 on either side"
+        return f"commits: {count}; a change needs at least 3 on either side"
     if not history.changes:
-        return f"{count} commits, no change of 3 % or more that is certain (p ≤ 0.001)"
+        return f"commits: {count}; no change of 3 % or more is certain (p ≤ 0.001)"
     told = "; ".join(
         f"{abs(100 * (each.ratio - 1)):.1f} % {'slower' if each.ratio > 1 else 'faster'} since "
         f"{_short(history.commits[each.index].commit)} (p {each.p:.1g})"
         for each in history.changes
     )
-    return f"{count} commits, {len(history.changes)} changes: {told}. Times, not a verdict: it never blocks"
+    return f"commits: {count}; {told}. This informs, and never blocks"
 
 
 def _short(commit: str) -> str:
