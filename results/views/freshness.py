@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, func, select
 
 from benchrun.results.schema import Gate, Measurement, Run, RunPoint
 
@@ -26,12 +26,11 @@ class Freshness:
 def freshness(connection: Connection) -> Freshness:
     """The token of this moment; a few index look-ups."""
     newest = connection.execute(select(func.max(Measurement.id))).scalar()
-    running = func.sum(case((Run.state == "running", 1), else_=0))
-    row = connection.execute(
-        select(func.count(), func.max(Run.started), func.max(Run.finished), running).select_from(Run)
-    ).one()
-    active = select(Run.id).where(Run.state == "running")
-    planned = connection.execute(select(func.sum(RunPoint.replicates)).where(RunPoint.run_id.in_(active))).scalar()
+    row = connection.execute(select(func.count(), func.max(Run.started), func.max(Run.finished)).select_from(Run)).one()
+    # By ids, and only where there are any: with statistics (ANALYZE), SQLite would read the plans of all runs for a sub-query.
+    active = connection.execute(select(Run.id).where(Run.state == "running")).scalars().all()
+    launches = select(func.sum(RunPoint.replicates)).where(RunPoint.run_id.in_(active))
+    planned = connection.execute(launches).scalar() if active else 0
     gates = connection.execute(
         select(func.count(), func.max(Gate.started), func.max(Gate.finished)).select_from(Gate)
     ).one()
@@ -40,7 +39,7 @@ def freshness(connection: Connection) -> Freshness:
         runs=int(row[0]),
         newest_run=str(row[1] or ""),
         newest_end=str(row[2] or ""),
-        running=int(row[3] or 0),
+        running=len(active),
         planned=int(planned or 0),
         gates=int(gates[0]),
         newest_gate=f"{gates[1] or ''} {gates[2] or ''}",

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from benchrun.results.published import MeasuredPoint
 from benchrun.results.published.tables import Conditions
+from benchrun.results.queries import CURRENT
 from benchrun.results.schema import Measurement
 from benchrun.results.views.frames import rows_of
 
@@ -23,7 +24,7 @@ def facts_of(connection: Connection, run_ids: list[str], keys: list[str]) -> dic
         query = select(Measurement.run_id, Measurement.point_key, Measurement.facts).where(
             Measurement.run_id.in_(run_ids),
             Measurement.point_key.in_(keys[start : start + 400]),
-            ~Measurement.superseded,
+            CURRENT,
         )
         for run_id, key, facts in connection.execute(query):
             if isinstance(facts, dict) and facts:

@@ -36,12 +36,14 @@ _SIDE = (
 @dataclass(frozen=True)
 class Pairs:
     """`rows`: pairs of `ok` points with ratio, interval and word, what matters most first. `failed`: pairs with a side that is not
-    `ok` or lacks the figure. `only_base`, `only_new`: points without a partner."""
+    `ok` or lacks the figure. `only_base`, `only_new`: points without a partner. `twins`: points of either side that were left
+    out, because an earlier one of that side has the same identity."""
 
     rows: pd.DataFrame
     failed: pd.DataFrame
     only_base: int
     only_new: int
+    twins: int = 0
 
 
 def pair(
@@ -54,7 +56,7 @@ def pair(
 ) -> Pairs:
     """Join two frames of points (`summaries.summarise`) on what must be equal; columns of the sides end in `_base` and `_new`.
 
-    Where a side has several points of one identity (several options, say), its first counts: give frames without such twins.
+    Where a side has several points of one identity (several options, say), its first counts, the others are `twins`.
     """
     left, right = (side.drop_duplicates(list(on)) for side in (base, new))
     keep = [name for name in left.columns if name not in _SIDE]
@@ -65,7 +67,8 @@ def pair(
     rows = rows.assign(certain=certain_size(rows), size=_log_size(rows))
     rows = rows.sort_values(["certain", "size"], ascending=False, kind="stable")
     ordered = [*keep, *(name for name in rows.columns if name not in keep)]
-    return Pairs(rows[ordered], joined[~(both & measured)], len(left) - len(joined), len(right) - len(joined))
+    alone = len(left) - len(joined), len(right) - len(joined)
+    return Pairs(rows[ordered], joined[~(both & measured)], *alone, len(base) + len(new) - len(left) - len(right))
 
 
 def _log_size(rows: pd.DataFrame) -> pd.Series[float]:

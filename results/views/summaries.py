@@ -40,7 +40,8 @@ COMPARED = ("p50_ms", "p95_ms", "p99_ms", "mean_ms", "throughput_seq_s")  # figu
 def summarise(launches: pd.DataFrame, clock: str = "host") -> pd.DataFrame:
     """One row for each (run, point) of a launches frame, in its order, by one clock (`host`, `device`).
 
-    `status` follows `records.point_status`: the first real failure counts. Figures are of the launches that have them (`ok` and
+    `status` follows `records.point_status` over the launches that are there (a point of a run in progress is `ok` with the launches it
+    has): the first real failure counts. Figures are of the launches that have them (`ok` and
     `invalid`); a point that failed in any launch has none, unless its status is `invalid`. `log_…` and `var_…` are mean and variance
     (k − 1) of the logarithms of the launches' figures. `flags` is a sorted tuple of all launches' flags.
     """

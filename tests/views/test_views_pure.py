@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -58,6 +58,7 @@ def launches(medians: list[float], status: list[str] | None = None, **more: Any)
     return launches_frame(rows)
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(MEDIANS)
 def test_a_figure_is_the_mean_of_its_launches(medians: list[float]) -> None:
     row = only(summarise(launches(medians)))
@@ -121,6 +122,7 @@ def sides(base: list[float], new: list[float], figure: str = "p50_ms") -> pd.Dat
     )
 
 
+@settings(deadline=None)
 @given(SPREAD, SPREAD)
 def test_ratios_are_welchs(base: list[float], new: list[float]) -> None:
     row = add_ratios(sides(base, new)).iloc[0]
