@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, RowMapping, delete, insert, or_, select, update
 
+from benchrun.results import queries
 from benchrun.results.errors import StoreError
 from benchrun.results.gate_rows import (
     GateLaunchRow,
@@ -24,9 +25,10 @@ from benchrun.results.gate_rows import (
     GateSideRow,
     GateVerdictRow,
 )
-from benchrun.results.schema import Base, Gate, GateLaunch, GatePoint, GateSide, GateVerdict
+from benchrun.results.schema import Base, Gate, GateLaunch, GatePoint, GateSide, GateVerdict, Measurement, Run
 
 if TYPE_CHECKING:
+    from benchrun.results.rows import MeasurementRow
     from benchrun.results.store import Store
 
 Row = TypeVar("Row")
@@ -129,6 +131,29 @@ def resolve_gate(store: Store, given: str) -> str:
     if not known:
         raise StoreError(f"there is no gate run '{given}': {store.shown} holds none yet")
     raise StoreError(f"there is no gate run '{given}' in {store.shown}; the latest are {', '.join(known)}, or say last")
+
+
+def stored_sessions(store: Store, keys: Sequence[str], fingerprint: str) -> list[tuple[str, str, MeasurementRow]]:
+    """All `ok` measurements of these points on that hardware: (run, session, row), oldest first, without samples.
+
+    The session is the run, or the gate run whose side the run was: both sides of a gate are one session.
+    """
+    query = (
+        select(Measurement, Run.request["gate"].as_string().label("gate"), Run.origin)
+        .join(Run, Run.id == Measurement.run_id)
+        .where(
+            Measurement.point_key.in_(keys),
+            Measurement.fingerprint == fingerprint,
+            Measurement.status == "ok",
+            queries.CURRENT,
+        )
+        .order_by(Measurement.id)
+    )
+    with store.reading() as connection:
+        return [
+            (row["run_id"], row["gate"] if row["origin"] == "gate" else row["run_id"], queries.measurement_row(row))
+            for row in connection.execute(query).mappings()
+        ]
 
 
 def remove_gate(store: Store, gate_id: str) -> None:

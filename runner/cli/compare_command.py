@@ -1,0 +1,63 @@
+"""`benchrun compare RUN_A RUN_B`: two stored runs side by side, with intervals and without a verdict."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from benchrun.runner.gate.comparison import Comparison, compare_records
+
+
+def compare_runs(base: str, new: str, db: str | None, *, as_json: bool) -> int:
+    """Print the comparison; returns 0, for it judges nothing."""
+    from benchrun.results import open_store
+
+    with open_store(db, read_only=True) as store:
+        one, other = (store.run(store.resolve_run(given)) for given in (base, new))
+    found = compare_records(one, other)
+    if as_json:
+        json.dump(compare_document(found), sys.stdout, indent=1, allow_nan=False)
+        sys.stdout.write("\n")
+        return 0
+    _print(found)
+    return 0
+
+
+def compare_document(found: Comparison) -> dict[str, Any]:
+    """As plain JSON values."""
+    from dataclasses import asdict
+
+    from benchrun.results.plain import plain_json
+
+    document: dict[str, Any] = plain_json({"schema": "benchrun.compare/1", **asdict(found)})
+    return document
+
+
+def _print(found: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    console.print(Text(f"base {found.base}, new {found.new}", style="bold"))
+    for remark in found.remarks:
+        console.print(Text(remark, style="yellow"))
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    for name, right in (("point", False), ("metric", False), ("base", True), ("new", True), ("time new ÷ base", True),
+                        ("95 % of launches", True), ("launches", True)):  # fmt: skip
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "point")
+    for point in found.points:
+        for at, each in enumerate(point.metrics):
+            interval = "–" if each.low is None or each.high is None else f"{each.low:.3f} … {each.high:.3f}"
+            ratio = "–" if each.ratio is None else f"{each.ratio:.3f}"
+            counts = f"{each.launches_base} / {each.launches_new}"
+            figures = tuple("–" if value is None else f"{value:.4g}" for value in (each.base, each.new))
+            table.add_row(Text("" if at else point.label), each.metric, *figures, ratio, interval, counts)
+        if not point.metrics:
+            table.add_row(Text(point.label), Text(point.remark, style="yellow"), "", "", "–", "", "")
+    table.caption = "above 1 the new run is slower; the interval is of the launches alone, not of sessions"
+    console.print(table, highlight=False)
+    for names, where in ((found.only_base, "base"), (found.only_new, "new")):
+        for name in names:
+            console.print(Text(f"only in the {where} run: {name}", style="dim"))

@@ -1,0 +1,206 @@
+"""Git refs as sides: a commit in a work tree of its own, with a virtual environment of its own, kept in the cache.
+
+Layout below the cache's root::
+
+    sides/<hash>/tree      the work tree, detached at the commit
+    sides/<hash>/venv      its virtual environment; what it lacks comes from the environment that runs the gate
+    sides/<hash>/ready     written last; its mtime orders the sides for eviction
+    sides/<hash>.lock      held while one is made
+
+The hash is of commit, install command and the gate's own environment, so that a change of any makes a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from benchrun.runner.errors import UsageError
+from benchrun.runner.gate.interpreters import clean_variables
+
+INSTALL = "pip install --quiet ."
+INSTALL_S = 3600.0
+KEPT = 8  # sides in the cache
+_LINK = "_benchrun_gate.pth"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A commit, ready to run. `environment`: what its processes' variables differ in; `note`: what to be told of it."""
+
+    commit: str
+    tree: Path
+    python: str
+    environment: Mapping[str, str | None]
+    reused: bool
+    note: str = ""
+
+
+def find_commit(repository: Path, ref: str) -> str:
+    """The full id of a ref's commit. Raises UsageError."""
+    done = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    if done.returncode:
+        inside = _git(repository, "rev-parse", "--is-inside-work-tree").returncode == 0
+        if not inside:
+            raise UsageError(f"{repository} is no git repository: run the gate where {ref!r} is known")
+        raise UsageError(f"git knows no commit {ref!r} here: fetch it first (in CI, a checkout with its whole history)")
+    return done.stdout.strip()
+
+
+def contains(repository: Path, commit: str, ancestor: str) -> bool | None:
+    """Whether `ancestor` (a commit or tag) is part of the history of `commit`; None where git does not know one."""
+    done = _git(repository, "merge-base", "--is-ancestor", ancestor, commit)
+    return {0: True, 1: False}.get(done.returncode)
+
+
+def is_dirty(repository: Path) -> bool:
+    """Whether tracked files differ from the commit that is checked out."""
+    done = _git(repository, "status", "--porcelain", "--untracked-files=no")
+    return done.returncode == 0 and bool(done.stdout.strip())
+
+
+def check_out(repository: Path, commit: str, install: str | None, root: Path) -> Checkout:
+    """A commit with its environment, from the cache below `root` or made now.
+
+    `install` runs in the tree by the shell, with the new environment's `bin` first in PATH; None is `INSTALL`. Raises
+    UsageError where git or the command fails, with its last words.
+    """
+    from filelock import FileLock
+
+    command = INSTALL if install is None else install
+    recipe = {"commit": commit, "install": command, "environment": _own_environment()}
+    name = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:24]
+    sides = root / "sides"
+    sides.mkdir(parents=True, exist_ok=True)
+    folder = sides / name
+    with FileLock(sides / f"{name}.lock"):
+        ready = folder / "ready"
+        reused = ready.exists()
+        if not reused:
+            _remove(repository, folder)
+            try:
+                note = _make(repository, commit, command, folder)
+            except BaseException:
+                _remove(repository, folder)
+                raise
+            ready.write_text(note, encoding="utf-8")
+        os.utime(ready)
+        note = ready.read_text(encoding="utf-8")
+    _evict(repository, sides, keep=name)
+    return Checkout(commit, folder / "tree", str(_python(folder)), _variables(folder), reused, note)
+
+
+def _make(repository: Path, commit: str, command: str, folder: Path) -> str:
+    folder.mkdir(parents=True)
+    tree = folder / "tree"
+    done = _git(repository, "worktree", "add", "--force", "--detach", str(tree), commit)
+    if done.returncode:
+        raise UsageError(f"git cannot check out {commit[:12]}: {_last(done.stderr)}")
+    done = _run([sys.executable, "-m", "venv", str(folder / "venv")], folder, None)
+    if done.returncode:
+        raise UsageError(f"no virtual environment can be made for {commit[:12]}: {_last(done.stderr or done.stdout)}")
+    _inherit(folder)
+    if not command.strip():
+        return ""
+    before = _installed(folder)
+    done = _run(["/bin/sh", "-c", command], tree, _variables(folder))
+    if done.returncode:
+        raise UsageError(
+            f"the install command failed for {commit[:12]} (exit status {done.returncode}): "
+            f"{_last(done.stderr or done.stdout)}; give another one with --install"
+        )
+    if _installed(folder) == before:
+        return (
+            f"the install command added no package to the environment of {commit[:12]}: "
+            "what it runs may come from the gate's own environment"
+        )
+    return ""
+
+
+def _inherit(folder: Path) -> None:
+    """What the side does not install itself is found in the gate's own environment, after its own packages."""
+    own = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+    lines = [f"import site; site.addsitedir({path!r})" for path in own]
+    for site in _site_folders(folder):
+        (site / _LINK).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _site_folders(folder: Path) -> list[Path]:
+    return sorted((folder / "venv" / "lib").glob("python*/site-packages"))
+
+
+def _installed(folder: Path) -> set[str]:
+    return {each.name for site in _site_folders(folder) for each in site.iterdir() if each.name != "__pycache__"}
+
+
+def _python(folder: Path) -> Path:
+    return folder / "venv" / "bin" / "python"
+
+
+def _variables(folder: Path) -> dict[str, str | None]:
+    venv = folder / "venv"
+    path = os.pathsep.join([str(venv / "bin"), os.environ.get("PATH", os.defpath)])
+    return {**clean_variables(), "VIRTUAL_ENV": str(venv), "PATH": path}
+
+
+def _own_environment() -> list[str]:
+    """This environment, so that a side made in another one is not reused."""
+    found = sorted({f"{each.name}=={each.version}" for each in metadata.distributions()})
+    return [sys.prefix, sys.version, *found]
+
+
+def _evict(repository: Path, sides: Path, keep: str) -> None:
+    """Remove the sides that were used longest ago, except those that another gate is making."""
+    from filelock import FileLock, Timeout
+
+    ready = sorted(sides.glob("*/ready"), key=lambda each: each.stat().st_mtime, reverse=True)
+    for each in ready[KEPT:]:
+        name = each.parent.name
+        if name == keep:
+            continue
+        try:
+            with FileLock(sides / f"{name}.lock", timeout=0):
+                _remove(repository, each.parent)
+        except Timeout:
+            continue
+
+
+def _remove(repository: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    _git(repository, "worktree", "prune")
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=INSTALL_S, check=False
+        )
+    except OSError as error:
+        raise UsageError("git is not installed: install it, or compare interpreters or commands") from error
+
+
+def _run(
+    command: list[str], folder: Path, changes: Mapping[str, str | None] | None
+) -> subprocess.CompletedProcess[str]:
+    variables = {name: value for name, value in os.environ.items() if name not in (changes or {})}
+    variables |= {name: value for name, value in (changes or {}).items() if value is not None}
+    try:
+        return subprocess.run(
+            command, cwd=folder, env=variables, capture_output=True, text=True, timeout=INSTALL_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"setting up a side took longer than {INSTALL_S:g} s: give a quicker --install") from error
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
