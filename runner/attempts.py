@@ -1,7 +1,7 @@
 """One measurement with the machine's state around it; repeated, within a bound, while something else spoils it.
 
 Readings are taken before the first and after the last timed call. Which attempt counts is decided by its flags alone, never by its
-times; the others' medians and flags are kept beside it.
+times; the others are stored as superseded rows, with all their samples.
 """
 
 from __future__ import annotations
@@ -37,14 +37,27 @@ class Attempt:
     judgement: Judgement
     telemetry_s: float  # what the two readings took
 
-    def outcome(self) -> dict[str, Any]:
-        """One line about an attempt, whether it counts or not."""
-        import numpy as np
-
+    def fields(self, batch: int) -> dict[str, Any]:
+        """The fields of a worker's report that one attempt fills, at `batch` sequences a call; telemetry as plain JSON."""
+        latency, throughput = self.latency, self.throughput
         return {
+            "host_ns": latency.host.tolist(),
+            "device_ns": latency.device.tolist() if latency.device is not None else None,
+            "timed_out": latency.timed_out,
+            "throughput_seq_s": throughput.sequences_per_second(batch),
+            "throughput_batches": throughput.batches,
+            "throughput_window_s": throughput.seconds,
+            "throughput_isolated": throughput.isolated,
             "flags": list(self.judgement.flags),
-            "host_p50_ms": float(np.median(self.latency.host)) / 1e6,
-            "n": int(self.latency.host.size),
+            "energy_joules": self.energy.joules,
+            "joules_per_seq": self.energy.per_sequence(throughput.batches * batch),
+            "telemetry": {
+                "before": self.before.to_json(),
+                "after": self.after.to_json(),
+                "reasons": dict(self.judgement.reasons),
+                "seconds": round(self.telemetry_s, 6),
+                **({"energy": self.energy.reason} if self.energy.reason else {}),
+            },
         }
 
 
@@ -56,12 +69,22 @@ def measure_attempts(
     *,
     asynchronous: bool,
     pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[Attempt]:
-    """Measure once, and again up to `protocol.repeats` times while the attempt is spoilt; all attempts in order, at least one."""
+    """Measure once, and again up to `protocol.repeats` times while the attempt is spoilt; all attempts in order, at least one.
+
+    All attempts together take no longer than `--max-time`: one that may not fit any more is not begun.
+    """
+    began = clock()
     attempts = [measure_once(timer, protocol, telemetry, tick, asynchronous=asynchronous)]
+    longest = clock() - began
     while attempts[-1].judgement.spoilt and len(attempts) <= protocol.repeats:
+        started = clock()
+        if started - began + PAUSE_S + longest > protocol.max_time_s:
+            break
         pause(PAUSE_S)
         attempts.append(measure_once(timer, protocol, telemetry, tick, asynchronous=asynchronous))
+        longest = max(longest, clock() - started - PAUSE_S)
     return attempts
 
 
@@ -93,20 +116,7 @@ def measure_once(timer: Timer, protocol: Protocol, telemetry: Telemetry, tick: T
     return Attempt(latency, throughput, energy, before, after, judge(before, after, LIMITS), reading_s)
 
 
-def describe_attempts(attempts: Sequence[Attempt], batch: int) -> dict[str, Any]:
-    """The fields of a worker's report that come from telemetry: flags, energy, and `telemetry` as plain JSON."""
-    kept = attempts[choose([each.judgement.flags for each in attempts])]
-    joules = kept.energy.joules
-    return {
-        "flags": list(kept.judgement.flags),
-        "energy_joules": joules,
-        "joules_per_seq": kept.energy.per_sequence(kept.throughput.batches * batch),
-        "telemetry": {
-            "before": kept.before.to_json(),
-            "after": kept.after.to_json(),
-            "reasons": dict(kept.judgement.reasons),
-            "seconds": round(kept.telemetry_s, 6),
-            **({"energy": kept.energy.reason} if kept.energy.reason else {}),
-            **({"attempts": [each.outcome() for each in attempts]} if len(attempts) > 1 else {}),
-        },
-    }
+def split(attempts: Sequence[Attempt]) -> tuple[Attempt, list[Attempt]]:
+    """The attempt that counts, and the others in order."""
+    chosen = choose([each.judgement.flags for each in attempts])
+    return attempts[chosen], [each for place, each in enumerate(attempts) if place != chosen]

@@ -185,6 +185,8 @@ class Sweep:
             fields = {**event, **event["found"]}
             if kind == "measured":
                 fields["status"] = "ok"
+            for spoilt in fields.pop("spoilt", ()):  # kept with their samples, superseded by the one that counts
+                self._keep(launch, make_row(attempt, replicate, {**fields, **spoilt}, self._plan))
             self._store_row(launch, replicate, attempt, fields)
             attempt = None
         worker.answer()
@@ -192,11 +194,14 @@ class Sweep:
 
     def _store_row(self, launch: int | None, replicate: int, attempt: Attempt, fields: Mapping[str, Any]) -> None:
         row = make_row(attempt, replicate, fields, self._plan)
-        if not self._discards:
-            self._store.add_measurement(self._run, launch, row)
+        self._keep(launch, row)
         if row.status == "oom":
             self._ran_out(replicate, attempt.planned.point)
         self._listen(Update(attempt.planned, replicate, "done", row=row))
+
+    def _keep(self, launch: int | None, row: MeasurementRow) -> None:
+        if not self._discards:
+            self._store.add_measurement(self._run, launch, row)
 
     def _unfinished(self, attempt: Attempt, replicate: int) -> bool:
         """Whether a point has no row yet: Ctrl-C may come when it has just been stored."""

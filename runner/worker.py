@@ -194,7 +194,7 @@ class Worker:
         """Fill `found` with what is learnt on the way, so that a late failure keeps it, and report it."""
         from benchrun.results.plain import plain_json
         from benchrun.runner import loops
-        from benchrun.runner.attempts import choose, describe_attempts, measure_attempts
+        from benchrun.runner.attempts import measure_attempts, split
         from benchrun.runner.inputs import make_inputs
 
         point, protocol = task.point, self._assignment.protocol
@@ -226,7 +226,7 @@ class Worker:
             session.enqueue()
             session.synchronize()
             found["first_run_s"] = time.perf_counter() - started
-            parity, problem = self._verify(session, point, exact, rounded, len(probe.lengths))
+            parity, distance = self._verify(session, point, exact, rounded, len(probe.lengths))
             found["parity"] = parity
             self._device_peak()
 
@@ -241,29 +241,26 @@ class Worker:
             attempts = measure_attempts(timer, protocol, self._telemetry, progress.tick, asynchronous=asynchronous)
             calls = sum(int(each.latency.host.size) for each in attempts)
             leaking = memory.leaks(resident, memory.resident_bytes(), calls)
-            kept = attempts[choose([each.judgement.flags for each in attempts])]
-            latency, throughput = kept.latency, kept.throughput
+            kept, spoilt = split(attempts)
             if self._clock and free_before is not None:
                 found["device_growth_bytes"] = free_before - self._clock.memory()[0]
-            found["host_ns"] = latency.host.tolist()
-            found["device_ns"] = latency.device.tolist() if latency.device is not None else None
-            found["timed_out"] = latency.timed_out
-            found |= describe_attempts(attempts, point.batch)
+            found |= kept.fields(point.batch)
+            found["spoilt"] = [each.fields(point.batch) for each in spoilt]
             found["flags"] += ["leaks_memory"] if leaking else []
             found |= {
-                "throughput_seq_s": throughput.sequences_per_second(point.batch),
-                "throughput_batches": throughput.batches,
-                "throughput_window_s": throughput.seconds,
-                "throughput_isolated": throughput.isolated,
                 "peak_host_bytes": memory.peak_bytes(),
                 "peak_device_bytes": self._device_peak(),
                 "peak_allocator_bytes": self._backend.peak_device_bytes(),
             }
             progress.phase = "verify"
+            session.bind(inputs[0])  # once more: an answer may also go wrong while it is timed
+            again, _ = self._verify(session, point, exact, rounded, len(probe.lengths))
+            if not again["ok"]:
+                found["parity"] = parity = again
             facts = plain_json(session.facts()) | {f"model_{name}": value for name, value in model.facts.items()}
             facts["parity_sequences"] = len(probe.lengths)
             found["facts"] = facts
-            self._judge(point, parity, problem, facts)
+            self._judge(point, parity, distance, facts)
             self._channel.ask("measured", ordinal=task.ordinal, found=found)
         finally:
             if session is not None:

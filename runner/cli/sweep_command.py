@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,7 +69,7 @@ def sweep(settings: Mapping[str, Any], options: SweepOptions) -> int:
             commit=git_commit(Path.cwd()),
         )
         store.add_run(run, [point_row(planned.point) for planned in plan.points], plan.request.launches)
-        return _measure(plan, store, run.id, output)
+        return _measure(plan, [plan], store, run.id, output)
 
 
 def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, options: SweepOptions) -> int:
@@ -87,10 +87,15 @@ def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, opti
     if more := _sweep_only(given):
         requests.append(make_request(_as_settings(requests[0]), more))
     plans = [make_plan(request) for request in requests]
-    points = {planned.point.key: planned for plan in plans for planned in plan.points}
+    owners = {planned.point.key: place for place, plan in enumerate(plans) for planned in plan.points}
+    shares = [  # each point is measured as the latest request that names it says
+        Plan(plan.request, tuple(each for each in plan.points if owners[each.point.key] == place))
+        for place, plan in enumerate(plans)
+    ]
     launches = max(plan.request.launches for plan in plans)
-    plan = Plan(replace(plans[-1].request, launches=launches), tuple(points.values()))
-    if unknown := {key for key, _ in store.missing(run_id)} - set(points):
+    whole = tuple(planned for plan in shares for planned in plan.points)
+    plan = Plan(replace(plans[-1].request, launches=launches), whole)
+    if unknown := {key for key, _ in store.missing(run_id)} - set(owners):
         raise UsageError(
             f"run {run_id} has {len(unknown)} points that can no longer be planned here (another model folder, other weights, other "
             "options or another version of benchrun): measure them in a new run"
@@ -101,7 +106,7 @@ def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, opti
         return 0
     rows = [point_row(planned.point) for planned in plan.points]
     store.extend_run(run_id, rows, launches, {"sweeps": [each.request.to_json() for each in plans]})
-    return _measure(plan, store, run_id, output)
+    return _measure(plan, shares, store, run_id, output)
 
 
 def _done(record: RunRecord, launches: int) -> set[str]:
@@ -113,15 +118,19 @@ def _done(record: RunRecord, launches: int) -> set[str]:
     }
 
 
-def _measure(plan: Plan, store: Store, run_id: str, output: Any) -> int:
+def _measure(plan: Plan, shares: Sequence[Plan], store: Store, run_id: str, output: Any) -> int:
+    """Measure what the run lacks, one share of its plan after the other, each under its own request."""
     from benchrun.runner.sweep import Sweep
 
     state = "interrupted"
     interrupted = False
     try:
-        with output.progress(plan, store.missing(run_id)) as progress:
-            runner = Sweep(plan, store, run_id, progress.update, progress.interval_s)
-            runner.measure(store.missing(run_id))
+        missing = store.missing(run_id)
+        with output.progress(plan, missing) as progress:
+            for share in shares:
+                keys = {planned.point.key for planned in share.points}
+                runner = Sweep(share, store, run_id, progress.update, progress.interval_s)
+                runner.measure([(key, replicate) for key, replicate in missing if key in keys])
         state = "finished"
     except KeyboardInterrupt:
         interrupted = True

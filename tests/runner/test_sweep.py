@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from benchrun.results.records import MeasurementRecord, RunRecord
 from benchrun.results.rows import EnvironmentRow, RunRow
@@ -85,6 +86,19 @@ def test_every_point_becomes_a_row_of_one_worker(bed: Callable[..., Bed], stage:
     phases = [(each.planned.point.batch, each.phase) for each in sweep.updates]
     assert phases[:4] == [(1, "build"), (1, "build"), (1, "measure"), (1, "done")]
     assert [each.row is not None for each in sweep.updates[:4]] == [False, False, False, True]
+
+
+def test_a_spoilt_attempt_is_kept_beside_the_one_that_counts(bed: Callable[..., Bed], stage: Stage) -> None:
+    stage({"2": "spoilt at first"})
+    sweep = bed()
+    sweep.measure()
+    assert [each.row.host.n for each in sweep.rows() if each.row.host] == [12, 12, 12]  # the current ones
+    with sweep.store.reading() as connection:
+        kept = connection.execute(text("SELECT id, host_n, flags FROM measurements WHERE superseded ORDER BY id")).all()
+    ((key, n, flags),) = kept
+    assert n == 11 and "noisy_host" in flags
+    samples = sweep.store.samples(key)
+    assert samples is not None and samples.tolist() == [3_000_000 + i for i in range(11)]
 
 
 @pytest.mark.parametrize(

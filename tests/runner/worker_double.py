@@ -27,13 +27,15 @@ def ask(event: str, **fields: Any) -> None:
     sys.stdin.readline()
 
 
-def measured(ordinal: int) -> None:
-    found = {
+def measured(ordinal: int, deed: str) -> None:
+    found: dict[str, Any] = {
         "host_ns": [1_000_000 + i for i in range(12)],
         "throughput_seq_s": 1000.0,
         "settled": True,
         "timed_out": False,
     }
+    if deed == "spoilt at first":
+        found["spoilt"] = [{"host_ns": [3_000_000 + i for i in range(11)], "flags": ["noisy_host"]}]
     ask("measured", ordinal=ordinal, found=found)
 
 
@@ -95,7 +97,7 @@ def main() -> None:
             if deed != "unsupported":
                 break
             continue
-        measured(ordinal)
+        measured(ordinal, deed)
         if deed == "die afterwards":
             die()
         if deed == "hang afterwards":

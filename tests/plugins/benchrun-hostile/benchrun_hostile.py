@@ -35,12 +35,14 @@ WRONG = {
     7: "shape",  # the first sequence only
     8: "missing",  # no output at all
     9: "stale",  # after the first call the output buffer is never written again
+    10: "decays",  # right at first, wrong after some calls
 }
 # what variant `facts` reports at batch 1, 2, …
 FACTS: dict[int, Any] = {1: float("nan"), 2: "\udcff\x00", 3: np.float32(2.5), 4: object()}
 LONG_MESSAGE = "\x1b[31mred\nand \udcff broken, " + "long " * 200_000
 LAST_WORDS = "licence expired: \udcff"
 LEAK_BYTES = 1 << 20
+CALLS_BEFORE_DECAY = 6
 
 
 class HostileSession(Session):
@@ -82,6 +84,8 @@ class HostileSession(Session):
                 found = {name: array[:1] for name, array in found.items()}
             case "missing":
                 found = {}
+            case "decays" if self._calls > CALLS_BEFORE_DECAY:
+                found = {name: -array for name, array in found.items()}
         return found if self._buffer is None else self._buffer
 
     def facts(self) -> Mapping[str, Any]:
