@@ -7,6 +7,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from benchrun.runner.telemetry import cgroup
+
 CUDA_DRIVER = "libcuda.so.1"
 HIP_RUNTIME = "libamdhip64.so"
 
@@ -58,14 +60,5 @@ def usable_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPU quota of the cgroup in cores; None where there is no limit or none can be read."""
-    try:
-        limit, period = (root / "cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        quota = int((root / "cpu/cpu.cfs_quota_us").read_text())
-        return None if quota <= 0 else quota / int((root / "cpu/cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
+    """CPU quota of this process's cgroup, or of one around it, in cores; None where there is no limit or none can be read."""
+    return cgroup.quota_cores(mounted=root)

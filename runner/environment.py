@@ -1,6 +1,7 @@
-"""What a run was measured on: hardware, operating system, driver and libraries. Imports no engine.
+"""What a run was measured on: hardware, operating system, driver, libraries, and settings that stay. Imports no engine.
 
-Never recorded: user names, paths, tokens, addresses.
+Never recorded: user names, host names, serial numbers, paths, tokens, addresses. The sources read here do not have them, and every text
+is redacted all the same. What changes from minute to minute (clocks, temperature, load) is recorded with each measurement instead.
 """
 
 from __future__ import annotations
@@ -16,8 +17,16 @@ from typing import Any
 
 from benchrun.results.rows import EnvironmentRow
 from benchrun.runner.devices import cgroup_quota, list_devices, usable_cores
+from benchrun.runner.privacy import redact_values
+from benchrun.runner.telemetry.interface import open_telemetry
+from benchrun.runner.telemetry.state import MachineState
 
 DISTRIBUTION = "benchrun-inference"
+HOST_SETTINGS = ("governor", "turbo", "smt", "numa_nodes", "max_clock_mhz")
+DEVICE_SETTINGS = (
+    *("max_clock_mhz", "max_memory_clock_mhz", "target_clock_mhz", "default_power_cap_w", "ecc", "partition"),
+    *("persistence", "exclusive", "memory_total_bytes"),
+)
 LIBRARIES = (
     "torch",
     "transformers",
@@ -47,8 +56,9 @@ def installed_version(distribution: str) -> str | None:
 
 def read_environment(device: str) -> EnvironmentRow:
     """This machine as seen by a run on `device`."""
-    hardware = {"cpu": cpu_model(), "machine": platform.machine(), "gpu": gpu_facts(device)}
+    hardware = redact_values({"cpu": cpu_model(), "machine": platform.machine(), "gpu": gpu_facts(device)})
     core = json.dumps(hardware, sort_keys=True)
+    state = open_telemetry(device).read()
     details: dict[str, Any] = {
         "hardware": hardware,
         "cores": {"visible": os.cpu_count(), "usable": usable_cores(), "cgroup_quota": cgroup_quota()},
@@ -56,8 +66,28 @@ def read_environment(device: str) -> EnvironmentRow:
         "devices": list(list_devices()),
         "system": {"name": platform.system(), "release": platform.release(), "python": platform.python_version()},
         "libraries": {name: found for name in LIBRARIES if (found := installed_version(name))},
+        "settings": settings(state),
     }
-    return EnvironmentRow(hashlib.sha256(core.encode()).hexdigest()[:16], details)
+    if state.device is not None:
+        details["driver"] = state.device.driver
+    return EnvironmentRow(hashlib.sha256(core.encode()).hexdigest()[:16], redact_values(details))
+
+
+def settings(state: MachineState) -> dict[str, Any]:
+    """What somebody has set, of host and device, as far as it can be read; not what changes by itself."""
+    found = {
+        part: {name: getattr(values, name) for name in names if getattr(values, name) is not None}
+        for part, values, names in (("host", state.host, HOST_SETTINGS), ("device", state.device, DEVICE_SETTINGS))
+        if values is not None
+    }
+    return {part: values for part, values in found.items() if values}
+
+
+def driving_software(device: str) -> dict[str, str]:
+    """The versions that decide what a matrix product or a copy can reach: PyTorch's, and the device's driver."""
+    state = open_telemetry(device).read().device
+    found = {"torch": installed_version("torch"), "driver": state.driver if state else None}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -80,10 +110,20 @@ def memory_bytes() -> int | None:
 
 
 def gpu_facts(device: str) -> dict[str, Any] | None:
-    """Name, driver's major version and power cap of an NVIDIA device; what cannot be read is None, no device is None."""
+    """Name, driver's major version and power cap of a GPU, on AMD its card and partition too. What cannot be read is None or
+    left out; without a GPU it is None."""
     kind, _, index = device.partition(":")
+    if kind == "rocm":
+        state = open_telemetry(device).read().device
+        names = ("name", "card", "partition", "power_cap_w")
+        known = {name: getattr(state, name) for name in names if getattr(state, name) is not None}
+        return {
+            "kind": kind,
+            **known,
+            **({"driver_major": state.driver.partition(".")[0]} if state and state.driver else {}),
+        }
     if kind != "cuda":
-        return None if kind == "cpu" else {"kind": kind}
+        return None
     try:
         import pynvml
     except ImportError:

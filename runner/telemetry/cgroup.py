@@ -8,14 +8,15 @@ from pathlib import Path
 VERSION_1 = ("cpu,cpuacct", "cpu")  # where distributions mount the controller
 
 
-def cpu_folders(root: Path = Path("/")) -> Iterator[Path]:
-    """Folders with this process's CPU limits, its own group first, then those around it.
+def cpu_folders(root: Path = Path("/"), mounted: Path | None = None) -> Iterator[Path]:
+    """Folders with this process's CPU limits, its own group first, then those around it. `mounted` is where the groups are if not in the
+    usual place below `root`.
 
     A container may see its group at the mount's root though /proc/self/cgroup names the host's path: what does not exist is left out.
     """
     paths = _membership(root)
-    mounts = [(root / "sys/fs/cgroup", paths.get(""))]
-    mounts += [(root / "sys/fs/cgroup" / name, paths.get("cpu")) for name in VERSION_1]
+    base = mounted or root / "sys/fs/cgroup"
+    mounts = [(base, paths.get("")), *((base / name, paths.get("cpu")) for name in VERSION_1)]
     for mount, own in mounts:
         if not (
             (mount / "cpu.max").exists() or (mount / "cgroup.procs").exists() or (mount / "cpu.cfs_quota_us").exists()
@@ -29,9 +30,9 @@ def cpu_folders(root: Path = Path("/")) -> Iterator[Path]:
         yield mount
 
 
-def quota_cores(root: Path = Path("/")) -> float | None:
+def quota_cores(root: Path = Path("/"), mounted: Path | None = None) -> float | None:
     """The least CPU quota of this process's control groups, in cores; None where there is no limit or none can be read."""
-    limits = [limit for folder in cpu_folders(root) if (limit := _limit(folder)) is not None]
+    limits = [limit for folder in cpu_folders(root, mounted) if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
 
 

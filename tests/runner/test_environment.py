@@ -29,7 +29,7 @@ def test_what_is_recorded() -> None:
     row = read_environment("cpu")
     details = row.details
     assert re.fullmatch("[0-9a-f]{16}", row.fingerprint)
-    assert set(details) == {"hardware", "cores", "memory_bytes", "devices", "system", "libraries"}
+    assert set(details) == {"hardware", "cores", "memory_bytes", "devices", "system", "libraries", "settings"}
     assert details["hardware"] == {"cpu": cpu_model(), "machine": platform.machine(), "gpu": None}
     assert details["libraries"]["torch"] == version("torch") and "tensorrt-nosuch" not in details["libraries"]
     assert details["system"]["python"] == platform.python_version()
