@@ -448,6 +448,59 @@ def export(
     from benchrun.runner.cli.runs_command import export_run
 
     return export_run(run, format, output, db)
+@app.command()
+def doctor(
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, rocm. (default: first GPU, else cpu)")] = None,
+    json: Json = False,
+) -> int:
+    """What will make this machine noisy, and how to mend it. Changes nothing. Exit 1: something will."""
+    from benchrun.runner.cli.doctor_command import examine
+
+    return examine(device, as_json=json)
+
+
+@app.command()
+def ceilings(
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, rocm. (default: first GPU, else cpu)")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: usable cores)")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure even if nothing has changed.")] = False,
+    db: Db = None,
+    json: Json = False,
+) -> int:
+    """What this machine can do at most: matrix products, copies, launches. Takes seconds, once for an environment."""
+    from benchrun.runner.cli.ceilings_command import show_ceilings
+
+    return show_ceilings(device, threads, db, again=again, as_json=json)
+
+
+env = typer.Typer(help="What a run records of its machine; 'env diff A B' compares two.", invoke_without_command=True)
+app.add_typer(env, name="env")
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, rocm. (default: first GPU, else cpu)")]
+
+
+@env.callback()
+def env_here(context: typer.Context, device: Device = None, json: Json = False) -> None:
+    """What a run started now would record of this machine; 'env diff A B' compares two."""
+    if context.invoked_subcommand is None:
+        from benchrun.runner.cli.env_command import show_environment
+
+        show_environment(device, as_json=json)
+
+
+@env.command("diff")
+def env_diff(
+    first: Annotated[str, typer.Argument(help="A run, or 'here'.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="A run, or 'here'.", show_default=False)],
+    device: Device = None,
+    db: Db = None,
+    json: Json = False,
+) -> int:
+    """What differs between the environments of two runs. Exit 1: something does."""
+    from benchrun.runner.cli.env_command import compare_environments
+
+    return compare_environments(first, second, device, db, as_json=json)
+
+
 
 
 @app.command()
