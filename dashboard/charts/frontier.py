@@ -52,8 +52,8 @@ def frontier_chart(
         rule = limit.mark_rule(color=look.failed, strokeDash=[5, 4], strokeWidth=1.5).encode(
             x=alt.X("limit:Q", scale=scale)
         )
-        words = limit.mark_text(align="left", dx=6, dy=8, baseline="top", color=look.failed, fontSize=12).encode(
-            x=alt.X("limit:Q", scale=scale), y=alt.value(0), text="label:N"
+        words = limit.mark_text(align="left", dx=6, dy=-8, baseline="bottom", color=look.failed, fontSize=12).encode(
+            x=alt.X("limit:Q", scale=scale), y=alt.value(height), text="label:N"
         )
         layers += [shade, rule, words]
     layers.append(base.mark_line(strokeWidth=1.5).encode(detail="line:N", order="batch:Q", opacity=shown(chosen, 0.5)))

@@ -73,10 +73,10 @@ def ratio_chart(pairs: pd.DataFrame, look: Look, *, base: str, new: str, figure:
         "datum.value <= 0.51 ? '1/' + format(1 / datum.value, '.3~g') + '×' : "
         "(datum.value > 1 ? '+' : '−') + format(abs(100 * (datum.value - 1)), '.3~g') + ' %'"
     )
-    steps = alt.Axis(labelExpr=words_of, values=ratio_ticks(high), labelOverlap="greedy")
+    steps = alt.Axis(labelExpr=words_of, values=ratio_ticks(high), labelOverlap="greedy", labelSeparation=8)
     x = alt.X(
         "ratio:Q",
-        title=f"{figure.title} of {new} against {base}: slower to the right",
+        title=[f"{figure.title} of {new} against {base}", "slower to the right"],
         scale=alt.Scale(type="log", domain=[low, high], nice=False),
         axis=steps,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -24,9 +24,6 @@ from benchrun.dashboard.charts.parts import (
 from benchrun.dashboard.charts.scaling import interval_columns
 from benchrun.dashboard.formats import moment, short
 from benchrun.results.views.frames import rows_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MARK_KINDS = ("environment", "step", "verdict", "accepted", "pass")
 _DASHES = {"environment": [4, 3], "step": [4, 3], "verdict": [1, 0], "accepted": [1, 3], "pass": [1, 0]}
@@ -108,18 +105,18 @@ def _mark_layers(marks: pd.DataFrame, table: pd.DataFrame, x: Any, look: Look) -
     placed = placed.assign(
         text=[short(text, 44) for text in placed["text"]], row=[12 * (i % 4) for i in range(len(placed))]
     )
-    kinds: Sequence[str] = MARK_KINDS
-    colours = [look.muted, look.failed, look.slower, look.faster, look.muted]
-    ink = alt.Color("kind:N", scale=alt.Scale(domain=list(kinds), range=colours), legend=None)
-    base = alt.Chart(placed).encode(
-        x=x, tooltip=[alt.Tooltip("kind:N", title="mark"), alt.Tooltip("text:N", title="what")]
-    )
-    dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=list(kinds), range=list(_DASHES.values())), legend=None)
-    thin = alt.when("datum.kind == 'pass'").then(alt.value(0.8)).otherwise(alt.value(2))
-    rules = base.mark_rule().encode(color=ink, strokeDash=dash, strokeWidth=thin)
-    words = (
-        base.transform_filter("datum.kind != 'pass'")
-        .mark_text(align="left", dx=5, baseline="top", fontSize=11)
-        .encode(y=alt.Y("row:Q", scale=None, axis=None), text="text:N", color=ink)
-    )
-    return [alt.layer(rules, words).resolve_scale(color="independent", y="independent")]
+    colours = dict(zip(MARK_KINDS, (look.muted, look.failed, look.slower, look.faster, look.muted), strict=True))
+    layers: list[Any] = []
+    # Colours and heights are values, not encodings: a scale of their own would tear the legend of the series in two.
+    for kind, part in placed.groupby("kind", sort=False):
+        name = str(kind)
+        tips = [alt.Tooltip("kind:N", title="mark"), alt.Tooltip("text:N", title="what")]
+        base = alt.Chart(part).encode(x=x, tooltip=tips)
+        width = 0.8 if name == "pass" else 2
+        layers.append(base.mark_rule(strokeDash=_DASHES[name], strokeWidth=width, color=colours[name]))
+        for row in sorted(set(part["row"])) if name != "pass" else ():
+            words = base.transform_filter(f"datum.row == {row}").mark_text(
+                align="left", dx=5, baseline="top", fontSize=11, color=colours[name]
+            )
+            layers.append(words.encode(y=alt.value(row), text="text:N"))
+    return layers

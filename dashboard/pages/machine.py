@@ -68,6 +68,7 @@ def facts_by_section(facts: Mapping[str, str]) -> list[tuple[str, list[tuple[str
         section, dot, name = path.partition(".")
         shown = size(value) if path.endswith("_bytes") and value.isdigit() else short(value, 200)
         label = (name if dot else section).removesuffix("_bytes").replace(".", " ").replace("_", " ")
+        label = f"{label[:-2]}, W" if label.endswith(" w") else label
         found.setdefault(section if dot else "machine", []).append((label, shown))
     return [(title.replace("_", " ").capitalize(), entries) for title, entries in found.items() if entries]
 

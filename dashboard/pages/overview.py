@@ -121,7 +121,8 @@ def runs_table(outcomes: list[RunOutcome], seen: list[Machine], now: datetime) -
 def _show_changes(changes: pd.DataFrame, runs: int) -> None:
     st.subheader("What changed")
     if changes.empty:
-        st.markdown(f"No series of the latest {count(runs, 'run')} was measured before: nothing to compare yet.")
+        latest = "latest run" if runs == 1 else f"latest {runs} runs"
+        st.markdown(f"No series of the {latest} was measured before: nothing to compare yet.")
         return
     broken = changes[(changes["status_new"] != "ok") & (changes["status_base"] == "ok")]
     both = changes[changes["word"].notna()]
@@ -185,7 +186,12 @@ def _show_failures(failures: pd.DataFrame) -> None:
     if failures.empty:
         st.markdown("None in the latest runs.")
         return
-    columns = [Column("run"), Column("point"), Column("status"), Column("phase"), Column("why")]
+    titles = ("run", "point", "status", "phase", "why")
+    columns = [*(Column(title) for title in titles), Column("launches", number=True)]
+    point = ["run_id", "point_key", "status", "phase", "error", "parity_reason"]
+    each = failures.assign(launches=failures.groupby(point, dropna=False)["run_id"].transform("size")).drop_duplicates(
+        point
+    )
     rows: list[list[Cell | str]] = [
         [
             Cell(short(row.run_label or row.run_id, 32), "", row.run_id, href("distribution", {"run": row.run_id})),
@@ -193,14 +199,13 @@ def _show_failures(failures: pd.DataFrame) -> None:
             Cell(row.status, "failed"),
             Cell(row.phase or DASH, "muted"),
             short(row.error if known(row.error) else row.parity_reason if known(row.parity_reason) else DASH, 110),
+            f"{row.launches}",
         ]
-        for row in rows_of(failures.head(MOST_FAILURES))
+        for row in rows_of(each.head(MOST_FAILURES))
     ]
     st.html(table(columns, rows))
-    if len(failures) > MOST_FAILURES:
-        st.caption(
-            f"and at least {count(len(failures) - MOST_FAILURES, 'more failed launch', 'more failed launches')} in the latest runs."
-        )
+    if len(each) > MOST_FAILURES:
+        st.caption(f"and at least {count(len(each) - MOST_FAILURES, 'more failed point')} in the latest runs.")
 
 
 def machines_table(seen: list[Machine]) -> str:

@@ -135,7 +135,7 @@ def _show_course(
     _show_picked(course, shown, _picked(event))
     for row in rows_of(marks):
         if row.kind == "step":
-            st.markdown(f"- **{markdown(row.text)}** from run {markdown(row.run)} on")
+            st.markdown(f"- **{markdown(row.text)}** from {markdown(row.run)} on")
     if int(drawn["run_id"].nunique()) == 1:
         st.caption("One run so far. Measure these points again, after a change or every night, and the course shows.")
     else:

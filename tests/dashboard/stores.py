@@ -301,6 +301,15 @@ def build_gated(store: Store) -> None:
     gate(store, "gate-6", abouts[6], abouts[7], every, label="now", state="running")
 
 
+def build_fifty(store: Store) -> None:
+    """Fifty measurements: two runs of two engines."""
+    points = (sweep() + sweep(variant="compile") + [point(batch=32)])[:13]
+    for number, launches in ((1, 2), (2, 2)):
+        shares = (0.99, 1.01)[:launches]
+        kept = points[: 12 if number == 2 else 13]
+        store_run(store, run(number), kept, {each.key: [cost(each, share) for share in shares] for each in kept})
+
+
 def build_hostile(store: Store) -> None:
     """Script, quotes, emoji, Markdown, formulas and 10,000 characters in every text column, twice over, so that
     comparisons show them too."""
