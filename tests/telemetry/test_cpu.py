@@ -189,7 +189,11 @@ def test_this_process_is_told_from_the_others() -> None:
 def half_core() -> Iterator[Path]:
     """A real control group with a quota of half a core, of either version; with such a weight that it gets it on a busy machine too."""
     limits = {
-        Path("/sys/fs/cgroup/cpu"): {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000", "cpu.shares": "262144"},
+        Path("/sys/fs/cgroup/cpu"): {
+            "cpu.cfs_period_us": "100000",
+            "cpu.cfs_quota_us": "50000",
+            "cpu.shares": "262144",
+        },
         Path("/sys/fs/cgroup"): {"cpu.max": "50000 100000", "cpu.weight": "10000"},
     }
     for mount, limit in limits.items():
