@@ -23,7 +23,8 @@ from benchrun.results.statistics import summarise
 from benchrun.results.store import open_store
 from tests.conftest import Bench, Outcome
 
-TINY = ("--model", "tiny", "--threads", "1")
+# a busy machine would have points measured again, which these tests are not about
+TINY = ("--model", "tiny", "--threads", "1", "--repeats", "0")
 PATIENCE_S = 120.0
 
 
@@ -178,12 +179,15 @@ def test_a_run_grows_by_what_is_missing_and_by_nothing_else(main_job: Outcome, m
     twice = main_bench(*more)
     assert twice.status == 0 and len(rows_of(main_bench)) == 6 and twice.document == grown.document
 
+    settings = [each.row.settings["iterations"] for each in record_of(main_bench).measurements]
+    assert settings == [60] * 4 + [10] * 2  # each under the request that named it
+
     launched = main_bench("--resume", main_job.document["run"]["id"], "--launches", "2", "--iterations", "10", "--json")
     assert launched.status == 0 and len(rows_of(main_bench)) == 12
     for point in launched.document["points"]:
         low, high = point["host_ms"]["between_launches"]
         assert point["launches"] == 2 and low < point["host_ms"]["p50"] < high
-    assert sorted(launch.row.replicate for launch in record_of(main_bench).launches) == [0, 0, 1]
+    assert sorted(launch.row.replicate for launch in record_of(main_bench).launches) == [0, 0, 1, 1]
 
 
 def test_the_table_is_what_a_person_sees(main_job: Outcome, main_bench: Bench) -> None:
