@@ -17,14 +17,15 @@ from benchrun.results.records import RunRecord
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def export_csv(record: RunRecord) -> str:
-    """The flat table of a run."""
+def export_csv(*records: RunRecord) -> str:
+    """The flat table of runs, one after the other."""
     columns = [column for column in COLUMNS if column.kind != "samples"]
     text = _Lines()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([column.name for column in columns])
-    for row in flat_rows(record):
-        writer.writerow([_cell(column.kind, row[column.name]) for column in columns])
+    for record in records:
+        for row in flat_rows(record):
+            writer.writerow([_cell(column.kind, row[column.name]) for column in columns])
     return text.getvalue()
 
 

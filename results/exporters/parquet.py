@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,28 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def export_parquet(record: RunRecord) -> bytes:
-    """The flat table of a run. `ExportError` without pyarrow."""
+CHUNK = 10_000  # rows that are held as Python values at a time
+
+
+def export_parquet(*records: RunRecord) -> bytes:
+    """The flat table of runs, one after the other. `ExportError` without pyarrow."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise ExportError("Parquet needs pyarrow: pip install 'benchrun-inference[parquet]'") from None
-    rows = list(flat_rows(record))
-    arrays = [pa.array([_cell(column, row[column.name]) for row in rows], type=_type(pa, column)) for column in COLUMNS]
-    table = pa.table(arrays, names=[column.name for column in COLUMNS])
+    schema = pa.schema([(column.name, _type(pa, column)) for column in COLUMNS])
     written = io.BytesIO()
-    pq.write_table(table, written, compression="zstd")
+    rows = (row for record in records for row in flat_rows(record))
+    with pq.ParquetWriter(written, schema, compression="zstd") as writer:
+        first = True
+        while (chunk := list(itertools.islice(rows, CHUNK))) or first:
+            first = False
+            columns = [
+                pa.array([_cell(column, row[column.name]) for row in chunk], type=_type(pa, column))
+                for column in COLUMNS
+            ]
+            writer.write_table(pa.table(columns, schema=schema))
     return written.getvalue()
 
 

@@ -26,7 +26,6 @@ EXAMPLES = """[bold]Examples[/bold]
 
  benchrun export last --format csv > run.csv    all columns of a run
 """
-
 GATE_EXAMPLES = """[bold]Examples[/bold]
 
  benchrun gate --base-ref origin/main --backend torch --seq 128,384     this commit against main
@@ -157,6 +156,12 @@ def run_sweep(
     opt: Annotated[
         list[str] | None, typer.Option("--opt", help="Engine option: torch.attention=eager.", rich_help_panel="What")
     ] = None,
+    engine_per_point: Annotated[
+        bool | None,
+        typer.Option(
+            "--engine-per-point", help="trt: an engine for each shape, not one for the sweep.", rich_help_panel="What"
+        ),
+    ] = None,
     iterations: Annotated[
         int | None, typer.Option(help="Timed calls a point. (default: 200)", rich_help_panel="How")
     ] = None,
@@ -214,7 +219,7 @@ def run_sweep(
         "backend": backend, "model": model, "head": head, "weights": weights, "override": override or None, "batch": batch, "seq": seq,
         "dtype": dtype, "device": device, "workload": workload, "opt": opt or None, "iterations": iterations, "warmup": warmup,
         "max-time": max_time, "timeout": timeout, "launches": launches, "threads": threads, "transfers": transfers, "try-all": try_all,
-        "repeats": repeats,
+        "repeats": repeats, "engine-per-point": engine_per_point,
     }  # fmt: skip
     return sweep(settings, SweepOptions(preset, config, label, resume, db, dry_run, json))
 
@@ -366,7 +371,8 @@ def variance(
         int, typer.Option(help="Fresh processes to measure the sweep in; one more warms up.", rich_help_panel="How")
     ] = 20,
     run: Annotated[
-        str | None, typer.Option("--run", help="Tell of a stored run instead of measuring one.", rich_help_panel="Where")
+        str | None,
+        typer.Option("--run", help="Tell of a stored run instead of measuring one.", rich_help_panel="Where"),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Named settings.", rich_help_panel="Where")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file.", rich_help_panel="Where")] = None,
@@ -399,6 +405,29 @@ def history(
 
 
 @app.command()
+@with_sweep_options(run_sweep)
+def build(
+    settings: dict[str, Any],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Compute capability to build for: SM86, SM120,… (default: this machine)", rich_help_panel="Where"
+        ),
+    ] = "",
+    preset: Annotated[str | None, typer.Option(help="Named settings.", rich_help_panel="Where")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file.", rich_help_panel="Where")] = None,
+    json: Json = False,
+) -> int:
+    """Export and compile what a sweep needs, without running it. Exit 0: all there; 1: some failed; 2: usage.
+
+    TensorRT-RTX engines are built for any GPU here: 'benchrun build --backend trt:rtx --target SM86 --seq 128,384'.
+    """
+    from benchrun.runner.cli.build_command import build as build_sweep
+
+    return build_sweep(settings, target, preset, config, as_json=json)
+
+
+@app.command()
 def backends(
     json: Json = False,
     check: Annotated[
@@ -419,35 +448,6 @@ def models(json: Json = False) -> int:
     return list_models(as_json=json)
 
 
-@app.command()
-def runs(
-    db: Db = None, json: Json = False, limit: Annotated[int, typer.Option(min=1, help="Latest runs to list.")] = 20
-) -> int:
-    """Runs in the database, latest first."""
-    from benchrun.runner.cli.runs_command import list_runs
-
-    return list_runs(db, as_json=json, limit=limit)
-
-
-@app.command()
-def show(run: RunId, db: Db = None, json: Json = False) -> int:
-    """One run: what it measured and where, as a table."""
-    from benchrun.runner.cli.runs_command import show_run
-
-    return show_run(run, db, as_json=json)
-
-
-@app.command()
-def export(
-    run: RunId,
-    format: Annotated[str, typer.Option("--format", "-f", help="markdown, csv, json or parquet.")] = "markdown",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File. (default: standard output)")] = None,
-    db: Db = None,
-) -> int:
-    """Write a run as markdown (in the shape of the published tables), CSV, JSON or Parquet."""
-    from benchrun.runner.cli.runs_command import export_run
-
-    return export_run(run, format, output, db)
 @app.command()
 def doctor(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, rocm. (default: first GPU, else cpu)")] = None,
@@ -501,6 +501,50 @@ def env_diff(
     return compare_environments(first, second, device, db, as_json=json)
 
 
+@app.command()
+def runs(
+    db: Db = None, json: Json = False, limit: Annotated[int, typer.Option(min=1, help="Latest runs to list.")] = 20
+) -> int:
+    """Runs in the database, latest first."""
+    from benchrun.runner.cli.runs_command import list_runs
+
+    return list_runs(db, as_json=json, limit=limit)
+
+
+@app.command()
+def show(run: RunId, db: Db = None, json: Json = False) -> int:
+    """One run: what it measured and where, as a table."""
+    from benchrun.runner.cli.runs_command import show_run
+
+    return show_run(run, db, as_json=json)
+
+
+@app.command()
+def export(
+    runs: Annotated[list[str], typer.Argument(help="Runs: ids, or 'last'.", metavar="RUN…", show_default=False)],
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="markdown, csv, json, parquet, html, bencher, github-action-benchmark, "
+            "github-action-benchmark-throughput or pytest-benchmark.",
+        ),
+    ] = "markdown",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File. (default: standard output)")] = None,
+    backend: Annotated[str | None, typer.Option("--backend", "-b", help="Only these: torch,ort:cpu.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Only these models.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="Only these: fp16,bf16.")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", help="Only these: 1,2,4 or 1..128*2.")] = None,
+    seq: Annotated[str | None, typer.Option("--seq", help="Only these: 128,384.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Only points that ended so: ok,oom.")] = None,
+    db: Db = None,
+) -> int:
+    """Write runs, or some of their points, for people, spreadsheets, notebooks and other benchmark tools."""
+    from benchrun.runner.cli.export_command import export_runs
+
+    wanted = {"backend": backend, "model": model, "dtype": dtype, "batch": batch, "seq": seq, "status": status}
+    return export_runs(runs, format, output, db, wanted)
 
 
 @app.command()
@@ -522,7 +566,9 @@ def report(
 def dashboard(
     db: Db = None,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
-    host: Annotated[str, typer.Option(help="Address to listen on; another one lets others read the results.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; another one lets others read the results.")
+    ] = "127.0.0.1",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
 ) -> int:
     """Charts of all results in a browser, until Ctrl-C: compare engines, runs, machines, published tables."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -75,31 +74,6 @@ def show_run(given: str, db: str | None, *, as_json: bool) -> int:
             from benchrun.runner.cli.output import print_run
 
             print_run(Console(), record, store.shown)
-    return 0
-
-
-def export_run(given: str, format: str, output: Path | None, db: str | None) -> int:
-    """`benchrun export`."""
-    from benchrun.results import open_store
-    from benchrun.results.exporters import FORMATS
-    from benchrun.results.exporters import export_run as export
-
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
-    if format == "parquet" and output is None and sys.stdout.isatty():
-        raise UsageError("parquet is binary: name a file with --output, or redirect standard output")
-    with open_store(db, read_only=True) as store:
-        record = store.run(store.resolve_run(given), samples=format == "parquet")
-        content = export(record, format, db=store.shown)
-    data = content.encode() if isinstance(content, str) else content
-    if output is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return 0
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"cannot write {output}: {error.strerror}") from error
     return 0
 
 
