@@ -53,15 +53,13 @@ def named_series(records: Sequence[RunRecord]) -> Iterator[Series]:
 
 def series_name(point: Mapping[str, Any]) -> str:
     """`bert-base/encoder/torch:eager/fp32/cpu/b1/s128`, with overrides, options and a workload other than `padded` where there are."""
-    known = lambda name: point[name] if point[name] is not None else "?"  # noqa: E731
-    parts = [
-        str(known("model")) + _settings(point["overrides"]),
-        *(str(known(name)) for name in ("head",)),
-        f"{point['backend']}:{point['variant']}{_settings(point['options'])}",
-        *(str(known(name)) for name in ("dtype", "device")),
-        f"b{known('batch')}",
-        f"s{known('seq')}",
-    ]
+    known = {
+        name: "?" if point[name] is None else str(point[name])
+        for name in ("model", "head", "dtype", "device", "batch", "seq")
+    }
+    engine = f"{point['backend']}:{point['variant']}{_settings(point['options'])}"
+    parts = [known["model"] + _settings(point["overrides"]), known["head"], engine, known["dtype"], known["device"]]
+    parts += [f"b{known['batch']}", f"s{known['seq']}"]
     if point["workload"] not in (None, "padded"):
         parts.append(str(point["workload"]))
     return "/".join(parts)
