@@ -15,6 +15,7 @@ from benchrun.results.rows import PointRow
 from benchrun.results.schema import Environment, GateLaunch, GateSide, Measurement, Point, Run
 
 _POINT_FIELDS = tuple(PointRow.__dataclass_fields__)
+_OWN = ("benchrun", "gate")  # origins of runs that benchrun measured itself
 _CLOCK_FIELDS = ("n", "mean_ms", "std_ms", "p50_ms", "p50_low_ms", "p50_high_ms", "autocorrelation")
 
 
@@ -61,7 +62,7 @@ def measured_points(connection: Connection) -> list[SeriesPoint]:
     query = (
         select(Measurement.point_key, Measurement.fingerprint, func.count().label("launches"), latest.label("latest"))
         .join(Run, Run.id == Measurement.run_id)
-        .where(CURRENT, Measurement.status != UNMEASURED, Run.origin == "benchrun")
+        .where(CURRENT, Measurement.status != UNMEASURED, Run.origin.in_(_OWN))
         .group_by(Measurement.point_key, Measurement.fingerprint)
         .order_by(latest.desc(), Measurement.point_key)
     )
@@ -113,7 +114,7 @@ def point_launches(connection: Connection, keys: Sequence[str], fingerprint: str
             .join(Run, Run.id == Measurement.run_id)
             .join(Environment, Environment.id == Run.environment_id)
             .where(Measurement.point_key.in_(keys[start : start + 500]), Measurement.fingerprint == fingerprint)
-            .where(CURRENT, Measurement.status != UNMEASURED, Run.origin == "benchrun", ~warmed_up)
+            .where(CURRENT, Measurement.status != UNMEASURED, Run.origin.in_(_OWN), ~warmed_up)
         )
         found += [_launch(dict(row)) for row in connection.execute(query).mappings()]
     return sorted(found, key=lambda each: (each.started, each.run_id, each.replicate))

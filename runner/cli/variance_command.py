@@ -63,6 +63,8 @@ def _measure(given: Mapping[str, Any], options: VarianceOptions, output: Output)
     from benchrun.results.store import new_run_id
     from benchrun.runner.environment import benchrun_version, git_commit, read_environment
     from benchrun.runner.estimate import estimate_seconds
+    from benchrun.runner.gate.preparation import choose_cores
+    from benchrun.runner.launcher import Interpreter
     from benchrun.runner.plan import make_plan
     from benchrun.runner.presets import find_preset, make_request, read_config
     from benchrun.runner.sweep import Sweep, point_row
@@ -93,7 +95,9 @@ def _measure(given: Mapping[str, Any], options: VarianceOptions, output: Output)
         state = "interrupted"
         try:
             with output.progress(plan, store.missing(run.id)) as progress:
-                Sweep(plan, store, run.id, progress.update, progress.interval_s).measure(store.missing(run.id))
+                pinned = Interpreter(cores=choose_cores(plan.request.threads or 1))  # as a gate pins them
+                sweep = Sweep(plan, store, run.id, progress.update, progress.interval_s, pinned)
+                sweep.measure(store.missing(run.id))
             state = "finished"
         except KeyboardInterrupt:
             output.note(

@@ -183,7 +183,7 @@ def test_long_lists_of_candidates_are_cut(db: Path) -> None:
 
 def test_launches_that_a_gate_took_to_warm_up_are_left_out(db: Path) -> None:
     with open_store(db) as store:
-        about, measured = run(1), point()
+        about, measured = run(1, origin="gate"), point()
         store_run(store, about, [measured], {measured.key: [9.0, 5.0, 5.1]})
         add_warm_up(store, about.id)
         with store.reading() as connection:
