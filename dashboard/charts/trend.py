@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
@@ -25,6 +25,7 @@ from benchrun.dashboard.charts.scaling import interval_columns
 from benchrun.dashboard.formats import moment, short
 from benchrun.results.views.frames import rows_of
 
+Along = Literal["order", "commit", "time"]
 MARK_KINDS = ("environment", "step", "verdict", "accepted", "pass")
 _DASHES = {"environment": [4, 3], "step": [4, 3], "verdict": [1, 0], "accepted": [1, 3], "pass": [1, 0]}
 
@@ -35,13 +36,14 @@ def trend_chart(
     figure: Figure,
     look: Look,
     *,
-    by_time: bool,
+    along: Along,
     logarithmic: bool,
     height: int = 420,
 ) -> Any:
     """Points (`summaries.summarise`, with `series`) of status `ok` over their runs; a click on one selects its run as `picked`.
 
-    `marks` has `run_id`, `kind` (one of `MARK_KINDS`) and `text`: rules at runs. `by_time` spaces runs by date, else by order.
+    `marks` has `run_id`, `kind` (one of `MARK_KINDS`) and `text`: rules at runs. `along` spaces runs by `order`, by `commit` (runs of one
+    commit stand together) or by `time`.
     """
     names = series_names(points)
     chosen, picked = toggle(), alt.selection_point(name="picked", fields=["run_id"], on="click", empty=False)
@@ -52,18 +54,8 @@ def trend_chart(
         tip_run=[f"{short(row.run_label, 40) or 'no label'}, {moment(row.run_started)}" for row in rows_of(points)],
         tip_commit=[short(commit, 16) for commit in points["commit"]],
     )
-    x: Any = alt.X(
-        "when:T",
-        title="start of the run, UTC",
-        axis=alt.Axis(grid=False, format="%d %b %H:%M", labelAngle=0, tickCount=6),
-    )
-    if not by_time:
-        x = alt.X(
-            "place:Q",
-            title="runs, oldest first",
-            axis=alt.Axis(grid=False, format="d", tickMinStep=1),
-            scale=alt.Scale(nice=False, padding=12, zero=False),
-        )
+    table = table.assign(spot=[(commit or "no commit")[:9] for commit in points["commit"].fillna("")])
+    x = _run_axis(along, table)
     axis = value_axis(figure.axis, points[figure.column], logarithmic=logarithmic, short_numbers=figure.more_is_better)
     bounds = [name for name in (figure.column, *interval_columns(figure)) if name]
     scale = value_scale(logarithmic, [value for name in bounds for value in points[name]], zero=False)
@@ -87,6 +79,21 @@ def trend_chart(
     return finish(alt.layer(*layers).add_params(chosen), look, height=height)
 
 
+def _run_axis(along: Along, table: pd.DataFrame) -> Any:
+    if along == "time":
+        axis = alt.Axis(grid=False, format="%d %b %H:%M", labelAngle=0, tickCount=6)
+        return alt.X("when:T", title="start of the run, UTC", axis=axis)
+    if along == "commit":
+        commits = list(dict.fromkeys(table.sort_values("place")["spot"]))
+        axis = alt.Axis(grid=False, labelAngle=-45, labelLimit=90)
+        return alt.X(
+            "spot:O", sort=commits, title="commits, by their first run", axis=axis, scale=alt.Scale(type="point")
+        )
+    axis = alt.Axis(grid=False, format="d", tickMinStep=1)
+    scale = alt.Scale(nice=False, padding=12, zero=False)
+    return alt.X("place:Q", title="runs, oldest first", axis=axis, scale=scale)
+
+
 def run_order(points: pd.DataFrame) -> dict[str, int]:
     """Run id → its place by start, from 1."""
     runs = (
@@ -100,7 +107,7 @@ def run_order(points: pd.DataFrame) -> dict[str, int]:
 def _mark_layers(marks: pd.DataFrame, table: pd.DataFrame, x: Any, look: Look) -> list[Any]:
     if marks.empty:
         return []
-    places = table.drop_duplicates("run_id")[["run_id", "place", "when"]]
+    places = table.drop_duplicates("run_id")[["run_id", "place", "when", "spot"]]
     placed = marks.merge(places, on="run_id", how="inner").sort_values("place", kind="stable")
     placed = placed.assign(
         text=[short(text, 44) for text in placed["text"]], row=[12 * (i % 4) for i in range(len(placed))]

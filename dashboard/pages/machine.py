@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from benchrun.dashboard.charts.roofline import roofline_chart
 from benchrun.dashboard.components.database import Database
+from benchrun.dashboard.components.downloads import offer
+from benchrun.dashboard.components.drawing import current_look, draw
 from benchrun.dashboard.components.filters import Filters
 from benchrun.dashboard.components.notices import show_empty, show_unknown
+from benchrun.dashboard.components.run_filter import choose_run
 from benchrun.dashboard.formats import (
     DASH,
     count,
     distinct_short,
     engine_text,
+    figure,
     hardware,
     known,
     moment,
@@ -27,9 +32,13 @@ from benchrun.dashboard.pages.overview import FIRST_SWEEP
 from benchrun.results.views.catalogue import Machine, machines
 from benchrun.results.views.environments import EnvironmentUse, differences, engine_evidence, environment_uses, flatten
 from benchrun.results.views.frames import rows_of
+from benchrun.results.views.roofline import placed_points, roofs
+from benchrun.results.views.runs import run_list
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_RUNS = 200
 
 
 def show(database: Database) -> None:
@@ -50,6 +59,7 @@ def show(database: Database) -> None:
     show_unknown(filters.unknown)
     machine = next(each for each in seen if each.fingerprint == fingerprint)
     _show_facts(machine)
+    _show_ceilings(database, filters, fingerprint)
     _show_engines(database.read(engine_evidence, fingerprint))
     _show_environments(own)
     _show_differences(filters, uses, own)
@@ -59,6 +69,56 @@ def show(database: Database) -> None:
 def _show_facts(machine: Machine) -> None:
     st.html(sections(facts_by_section(flatten(machine.details))))
     st.caption(f"The newest environment of this hardware, fingerprint {machine.fingerprint}.")
+
+
+def _show_ceilings(database: Database, filters: Filters, fingerprint: str) -> None:
+    st.subheader("Ceilings")
+    found = database.read(roofs, fingerprint)
+    if found.empty:
+        st.markdown("What this machine can do at most was not measured yet; a few minutes and it is:")
+        st.code("benchrun ceilings", language="bash")
+    else:
+        st.html(roofs_table(found))
+    runs = {entry.id: entry for entry in database.read(run_list, "", MOST_RUNS) if entry.fingerprint == fingerprint}
+    if not runs:
+        return
+    with st.container(horizontal=True, gap="small"):
+        run = choose_run(filters, "under", "Points of the run", runs)
+    points = database.read(placed_points, fingerprint, run.id)
+    points = points[(points["status"] == "ok") & points["tflop_s"].gt(0) & points["flops_per_byte"].gt(0)]
+    if points.empty:
+        st.caption("This run recorded no operation counts, so its points have no place under a roof.")
+        return
+    points = points.drop_duplicates("point_key").assign(
+        series=[engine_text(row.backend, row.variant) for row in rows_of(points.drop_duplicates("point_key"))]
+    )
+    holding = found[found["dtype"].isin(set(points["dtype"]))] if not found.empty else found
+    chart = draw(
+        roofline_chart(points, holding, current_look()),
+        "achieved TFLOP/s against FLOP a byte, under the machine's roof",
+    )
+    offer("roofline", points, {"Chart as SVG": chart})
+
+
+def roofs_table(found: pd.DataFrame) -> str:
+    """Rows of `roofline.roofs` as HTML."""
+    columns = [
+        Column("device"), Column("dtype"), Column("threads", number=True), Column("matrix product", "TFLOP/s", number=True),
+        Column("copy", "GB/s", number=True), Column("launch", "µs", number=True), Column("ridge", "FLOP a byte", number=True),
+        Column("measured"),
+    ]  # fmt: skip
+    rows: list[list[Cell | str]] = [
+        [
+            named(row.device), named(row.dtype), f"{int(row.threads)}" if known(row.threads) else DASH, _scaled(row.flops_s, 1e-12),
+            _scaled(row.bytes_s, 1e-9), _scaled(row.launch_s, 1e6), _scaled(row.ridge_flops_per_byte, 1), moment(row.measured),
+        ]
+        for row in rows_of(found)
+    ]  # fmt: skip
+    return table(columns, rows)
+
+
+def _scaled(value: Any, factor: float) -> str:
+    return figure(value * factor) if known(value) else DASH
 
 
 def facts_by_section(facts: Mapping[str, str]) -> list[tuple[str, list[tuple[str, Cell | str]]]]:

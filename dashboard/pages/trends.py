@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -9,7 +10,7 @@ import streamlit as st
 
 from benchrun.dashboard.addresses import href
 from benchrun.dashboard.charts.figures import FIGURES, Figure
-from benchrun.dashboard.charts.trend import trend_chart
+from benchrun.dashboard.charts.trend import Along, trend_chart
 from benchrun.dashboard.components.database import Database
 from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look
@@ -37,6 +38,7 @@ from benchrun.results.views.summaries import summarise
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+ALONG: Mapping[str, str] = {"order": "runs in order", "commit": "commits", "time": "time"}
 COMPARED = ("p50", "p95", "p99", "mean", "throughput")
 MOST_SERIES = 6
 MOST_LINES = 40
@@ -68,7 +70,7 @@ def show(database: Database) -> None:
         shown = FIGURES[
             filters.choose("figure", "Figure", {name: FIGURES[name].axis for name in COMPARED}, default="p50")
         ]
-        by = filters.choose("by", "Along", {"order": "runs in order", "time": "time"}, default="order")
+        by = filters.choose("by", "Along", ALONG, default="order")
         logarithmic = filters.switch("log", "Logarithmic", default=False)
     show_unknown(filters.unknown)
     if chosen.empty:
@@ -78,7 +80,7 @@ def show(database: Database) -> None:
     course = database.read(history, group.fingerprint, tuple(sorted(chosen["point_key"])))
     names = dict(zip(chosen["point_key"], chosen["series"], strict=True))
     course = course.assign(series=course["point_key"].map(names))
-    _show_course(database, group.fingerprint, course, shown, by == "time", logarithmic)
+    _show_course(database, group.fingerprint, course, shown, _along(by), logarithmic)
     left_out = explain_neighbours(group, entries) + explain_missing(course, [shown.column])
     show_left_out(
         [
@@ -87,6 +89,10 @@ def show(database: Database) -> None:
         ]
     )
     filters.commit()
+
+
+def _along(name: str) -> Along:
+    return "time" if name == "time" else "commit" if name == "commit" else "order"
 
 
 def _choose_points(filters: Filters, points: pd.DataFrame) -> pd.DataFrame:
@@ -113,7 +119,7 @@ def _choose_points(filters: Filters, points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _show_course(
-    database: Database, fingerprint: str, course: pd.DataFrame, shown: Figure, by_time: bool, logarithmic: bool
+    database: Database, fingerprint: str, course: pd.DataFrame, shown: Figure, along: Along, logarithmic: bool
 ) -> None:
     drawn = drawable(course, [shown.column])
     if drawn.empty:
@@ -122,7 +128,7 @@ def _show_course(
     marks = marks_of(database, drawn, shown)
     verdicts = database.read(gate_marks, fingerprint, tuple(sorted(set(drawn["point_key"]))))
     marks = add_verdicts(marks, verdicts, drawn)
-    chart = trend_chart(drawn, marks, shown, current_look(), by_time=by_time, logarithmic=logarithmic)
+    chart = trend_chart(drawn, marks, shown, current_look(), along=along, logarithmic=logarithmic)
     event: Any = st.altair_chart(
         chart,
         width="stretch",

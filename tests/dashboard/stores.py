@@ -12,7 +12,7 @@ import numpy as np
 
 from benchrun.results.gate_rows import GatePointRow, GateRow, GateSideRow, GateVerdictRow
 from benchrun.results.gates import add_gate, finish_gate
-from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
+from benchrun.results.rows import CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
 from benchrun.results.statistics import ReportedSummary, summarise
 from benchrun.results.store import Store, open_store
 
@@ -299,6 +299,24 @@ def build_gated(store: Store) -> None:
     gate(store, "gate-4", abouts[3], abouts[5], every | dict.fromkeys(keys[:3], ("FAIL", "the price of a fix")))
     gate(store, "gate-5", abouts[3], abouts[6], every | {keys[4]: ("FAIL", "")}, label="nightly", kind="baseline")
     gate(store, "gate-6", abouts[6], abouts[7], every, label="now", state="running")
+
+
+def build_roofed(store: Store) -> None:
+    """A run with operation counts on a machine whose ceilings were measured."""
+    points = sweep()
+    about = run(1)
+    given = {"flops": 2e9, "least_bytes": 5e7, "least_launches": 40}
+    store_run(store, about, points, {each.key: [cost(each)] for each in points}, **given)
+    machine: dict[str, Any] = {
+        "fingerprint": about.environment.fingerprint,
+        "device": "cpu",
+        "n": 20,
+        "measured": about.started,
+    }
+    quantities = (("matmul", "fp32", 2e11), ("matmul", "bf16", 4e11), ("copy", None, 2e10), ("launch", None, 2e-6))
+    store.add_ceilings(
+        [CeilingRow(quantity=name, dtype=dtype, threads=2, value=value, **machine) for name, dtype, value in quantities]
+    )
 
 
 def build_fifty(store: Store) -> None:

@@ -28,8 +28,9 @@ from benchrun.dashboard.charts.look import DARK, LIGHT, Look, look_of
 from benchrun.dashboard.charts.parts import interval_text, log_ticks, tail_text, value_scale
 from benchrun.dashboard.charts.published import published_chart
 from benchrun.dashboard.charts.ratios import axis_range, ratio_chart, ratio_ticks
+from benchrun.dashboard.charts.roofline import roof_lines, roofline_chart
 from benchrun.dashboard.charts.scaling import scaling_chart
-from benchrun.dashboard.charts.trend import run_order, trend_chart
+from benchrun.dashboard.charts.trend import Along, run_order, trend_chart
 from benchrun.dashboard.comparison import compare_table, names_of_pairs
 from benchrun.dashboard.formats import change
 from benchrun.dashboard.labels import add_series
@@ -201,8 +202,8 @@ def test_equal_samples_still_have_a_histogram() -> None:
 
 
 @LOOKS
-@pytest.mark.parametrize("by_time", [True, False])
-def test_trend(several: dict[str, pd.DataFrame], look: Look, by_time: bool) -> None:
+@pytest.mark.parametrize("along", ["order", "commit", "time"])
+def test_trend(several: dict[str, pd.DataFrame], look: Look, along: Along) -> None:
     course = pd.concat([several[number].iloc[[1]] for number in "123456"], ignore_index=True)
     marks = pd.DataFrame(
         {
@@ -211,9 +212,9 @@ def test_trend(several: dict[str, pd.DataFrame], look: Look, by_time: bool) -> N
             "text": ["torch 1 → 2", "level +30 %"],
         }
     )
-    svg = rendered(trend_chart(course, marks, FIGURES["p50"], look, by_time=by_time, logarithmic=by_time))
+    svg = rendered(trend_chart(course, marks, FIGURES["p50"], look, along=along, logarithmic=along == "time"))
     assert "torch 1 → 2" in svg and "level +30 %" in svg
-    assert rendered(trend_chart(course, marks.iloc[:0], FIGURES["p50"], look, by_time=by_time, logarithmic=False))
+    assert rendered(trend_chart(course, marks.iloc[:0], FIGURES["p50"], look, along=along, logarithmic=False))
     assert list(run_order(course.iloc[::-1]).values()) == [1, 2, 3, 4, 5, 6]
 
 
@@ -241,6 +242,31 @@ def test_a_chart_carries_all_it_needs_and_no_way_out(several: dict[str, pd.DataF
     text = json.dumps(spec)
     assert '"bind": "legend"' in text and "interval of p50" in text and '"title": "n"' in text
     assert '"href"' not in text and '"url"' not in text
+
+
+@LOOKS
+def test_roofline(look: Look) -> None:
+    points = pd.DataFrame(
+        {
+            "series": ["a", "b"], "batch": [1, 8], "seq": [32, 32], "dtype": "fp32", "flops_per_byte": [5.0, 500.0],
+            "tflop_s": [0.05, 0.1], "gbyte_s": [10.0, 0.2], "ceiling": ["bandwidth", None], "ceiling_share": [0.5, None],
+        }
+    )  # fmt: skip
+    roofs = pd.DataFrame(
+        {
+            "dtype": ["fp32", "bf16"],
+            "flops_s": [2e11, 4e11],
+            "bytes_s": [2e10, None],
+            "ridge_flops_per_byte": [10.0, None],
+        }
+    )
+    lines = roof_lines(roofs, (1.0, 1000.0))
+    assert lines["tflop_s"].tolist() == pytest.approx([0.02, 0.2, 0.2]) and set(lines["roof"]) == {
+        "fp32, 0.200 TFLOP/s"
+    }
+    svg = rendered(roofline_chart(points, roofs, look))
+    assert "fp32, 0.200 TFLOP/s" in svg and "bandwidth, 50 % of it" in svg and "benchrun ceilings" in svg
+    rendered(roofline_chart(points.head(1), roofs.iloc[:0], look))
 
 
 def test_ticks() -> None:

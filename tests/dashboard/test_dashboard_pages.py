@@ -322,6 +322,16 @@ def test_machine_shows_environments_and_their_difference(databases: Databases, m
     assert "libraries.torch" in text and "2.14.0" in text and "<h4>Libraries</h4>" in text
 
 
+def test_machine_shows_its_ceilings_and_points_under_them(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = open_page("machine", str(databases("roofed")), monkeypatch)
+    text = said(test)
+    assert charts(test) == 1 and "matrix product" in text and "20.00" in text and "2.000" in text
+    bare = open_page("machine", str(databases("one")), monkeypatch)
+    assert charts(bare) == 0 and "benchrun ceilings" in said(bare) and "recorded no operation counts" in said(bare)
+
+
 def test_a_link_reproduces_a_view(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     first = open_page("explore", str(databases("several")), monkeypatch, hardware=f"{1:016x}/cpu")
     first.selectbox(key="explore.figure").set_value("p95").run()
