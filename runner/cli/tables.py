@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from benchrun.backends.contract import Point
     from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
+    from benchrun.results.roofline import Position
     from benchrun.results.rows import PointRow
     from benchrun.results.statistics import ReportedSummary, Summary
     from benchrun.runner.plan import Plan
@@ -129,6 +130,8 @@ def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
     several = max(planned.replicates for planned in points) > 1
     clock = "device" if any(m.row.device for p in points for m in record.by_point[p.point.key]) else "host"
     columns = _columns(clock, wide, several)
+    if wide:
+        columns |= _efficiency(record, points)
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for name in ("engine", "batch", "seq", *columns, "answer"):
         table.add_column(name, justify="left" if name in ("engine", "answer") else "right", no_wrap=True)
@@ -191,6 +194,26 @@ def _columns(clock: str, wide: bool, several: bool) -> dict[str, Cell]:
         columns["tokens/s"] = lambda found: rate(_mean(each.row.tokens_s for each in found))
     columns["seq/s"] = lambda found: rate(_mean(each.row.throughput_seq_s for each in found))
     columns["n"] = lambda found: str(sum(summary.n or 0 for summary in _summaries(found, clock)) or DASH)
+    return columns
+
+
+def _efficiency(record: RunRecord, points: list[PlannedPoint]) -> dict[str, Cell]:
+    """Columns about the machine, those that have a figure: achieved rate, share of the ceiling that binds, energy."""
+    places: dict[int, Position] = {
+        each.id: record.position(planned, each.row) for planned in points for each in record.by_point[planned.point.key]
+    }
+
+    def share(found: list[MeasurementRecord]) -> str:
+        value = _mean(places[each.id].ceiling_share for each in found)
+        binding = next((name for each in found if (name := places[each.id].ceiling)), "")
+        return DASH if value is None else f"{value:.0%} {binding}"
+
+    columns: dict[str, Cell] = {}
+    if any(place.ceiling_share is not None for place in places.values()):
+        columns["TFLOP/s"] = lambda found: rate(_mean(places[each.id].tflop_s for each in found))
+        columns["of\nceiling"] = share
+    if any(each.row.joules_per_seq is not None for planned in points for each in record.by_point[planned.point.key]):
+        columns["J/seq"] = lambda found: rate(_mean(each.row.joules_per_seq for each in found))
     return columns
 
 

@@ -73,7 +73,7 @@ def to_reading(key: str, row: MeasurementRow, clock: str) -> Reading:
     """A measurement as a reading of the gate's point `key`, by the host's or the device's clock."""
     summary: Summary | ReportedSummary | None = row.device if clock == "device" else row.host
     samples = row.device_samples if clock == "device" else row.host_samples
-    mhz = row.facts.get("clock_mhz")
+    mhz = row.facts.get("clock_mhz", ((row.telemetry or {}).get("after", {}).get("device") or {}).get("clock_mhz"))
     return Reading(
         point=key,
         status=row.status,
