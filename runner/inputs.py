@@ -12,16 +12,20 @@ from benchrun.runner.protocol import INPUT_SETS
 if TYPE_CHECKING:
     from benchrun.backends.catalogue import ModelShape
 
+# hidden states of b256 s4096 are 3 GB a set: rotating inputs matters where they fit into a cache, not there
+MOST_BYTES = 2 << 30
+
 
 def make_inputs(shape: ModelShape, head: str, batch: int, seq: int, seed: int) -> list[Inputs]:
-    """`INPUT_SETS` sets of [batch, seq] at full length.
+    """`INPUT_SETS` sets of [batch, seq] at full length, or as many of them as `MOST_BYTES` holds, at least one.
 
     Ids are uniform over the vocabulary without the padding and special ids; sequences open and close with the model's special ids
     where it has them and there is room. Head `layers` gets standard normal hidden states instead.
     """
+    one = batch * seq * (4 * shape.hidden_size if head == "layers" else 3 * 8)  # float32 states, or three int64 arrays
     return [
         _make_set(shape, head, batch, seq, np.random.default_rng((seed, batch, seq, index)), index)
-        for index in range(INPUT_SETS)
+        for index in range(max(1, min(INPUT_SETS, MOST_BYTES // one)))
     ]
 
 

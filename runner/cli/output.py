@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from benchrun.results.document import VERSION
+from benchrun.results.plain import plain_json
 from benchrun.runner.cli.tables import describe_seconds, plan_lines, point_name, run_header, run_tables
 from benchrun.runner.estimate import point_seconds
 
@@ -45,6 +47,13 @@ class Output:
         for line in plan_lines(plan, seconds, db_shown, keys):
             self.log.print(line, highlight=False)
 
+    def dry_run(self, plan: Plan, seconds: float, keys: set[str] | None = None) -> None:
+        """The plan alone: in words, and with `--json` as a document."""
+        self.plan(plan, seconds, db_shown=None, keys=keys)
+        if self.as_json:
+            json.dump(plan_document(plan, seconds, keys), sys.stdout, indent=1, allow_nan=False)
+            sys.stdout.write("\n")
+
     def note(self, text: str) -> None:
         """A remark for the person at the terminal."""
         self.log.print(text, highlight=False, markup=False)
@@ -66,6 +75,38 @@ class Output:
             sys.stdout.flush()
             return
         print_run(self.tables, record, db)
+
+
+def plan_document(plan: Plan, seconds: float, keys: set[str] | None) -> dict[str, Any]:
+    """What a sweep would measure (only `keys` where given): `plan_document` of results/document.schema.json."""
+    names = (
+        "key",
+        "backend",
+        "variant",
+        "model",
+        "weights",
+        "head",
+        "device",
+        "dtype",
+        "batch",
+        "seq",
+        "workload",
+        "protocol",
+    )
+    points = [each for each in plan.points if keys is None or each.point.key in keys]
+    return {
+        "schema": VERSION,
+        "plan": {
+            "seconds": round(seconds, 1),
+            "launches": plan.request.launches,
+            "request": plain_json(plan.request.to_json()),
+            "points": [
+                {name: getattr(each.point, name) for name in names}
+                | {"options": dict(each.point.options), "refusal": each.refusal}
+                for each in points
+            ],
+        },
+    }
 
 
 def print_run(console: Console, record: RunRecord, db: str) -> None:

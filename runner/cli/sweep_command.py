@@ -48,7 +48,7 @@ def sweep(settings: Mapping[str, Any], options: SweepOptions) -> int:
             return _resume(store, options.resume, given, output, options)
     plan = make_plan(make_request(_sweep_only(config.defaults), _sweep_only(given)))
     if options.dry_run:
-        output.plan(plan, estimate_seconds(plan, None), db_shown=None)
+        output.dry_run(plan, estimate_seconds(plan, None))
         return 0
     with open_store(db) as store:
         from benchrun.results.rows import RunRow
@@ -101,9 +101,10 @@ def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, opti
             "options or another version of benchrun): measure them in a new run"
         )
     keys = {planned.point.key for planned in plan.points} - _done(record, launches)
-    output.plan(plan, estimate_seconds(plan, keys), store.shown, keys)
     if options.dry_run:
+        output.dry_run(plan, estimate_seconds(plan, keys), keys)
         return 0
+    output.plan(plan, estimate_seconds(plan, keys), store.shown, keys)
     rows = [point_row(planned.point) for planned in plan.points]
     store.extend_run(run_id, rows, launches, {"sweeps": [each.request.to_json() for each in plans]})
     return _measure(plan, shares, store, run_id, output)

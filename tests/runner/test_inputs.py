@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchrun.backends.catalogue import HEADS, NAMED, ModelShape, named_spec
+from benchrun.runner import inputs as room
 from benchrun.runner.inputs import make_inputs
 from benchrun.runner.protocol import INPUT_SETS
 
@@ -34,6 +35,14 @@ def test_several_sets_are_told_apart_by_their_index() -> None:
     for i, one in enumerate(sets):
         for other in sets[i + 1 :]:
             assert (one.arrays["input_ids"] != other.arrays["input_ids"]).mean() > 0.9
+
+
+def test_no_more_sets_than_the_host_should_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = shape_of("tiny")
+    one = BATCH * SEQ * shape.hidden_size * 4
+    for most, count in ((one - 1, 1), (2 * one, 2), (100 * one, INPUT_SETS)):
+        monkeypatch.setattr(room, "MOST_BYTES", most)
+        assert [each.index for each in make_inputs(shape, "layers", BATCH, SEQ, seed=0)] == list(range(count))
 
 
 def test_the_seed_decides() -> None:

@@ -274,6 +274,9 @@ def test_a_dry_run_says_what_it_would_do_and_touches_nothing(bench: Bench) -> No
         and "4 to measure; takes about" in outcome.err
         and "2 threads" in outcome.err
     )
+    planned = bench("--preset", "mine", "--batch", "1,2", "--dry-run", "--json").document["plan"]
+    assert [(each["batch"], each["seq"]) for each in planned["points"]] == [(1, 16), (2, 16), (1, 32), (2, 32)]
+    assert planned["seconds"] > 0 and planned["request"]["threads"] == 2 and not bench.db.exists()
     published = bench("--preset", "nvidia-trt-bert", "--dry-run")
     assert "80 to measure" in published.err
     skipped = bench("--backend", "torch,torch:cudagraph", *TINY, "--dry-run")
