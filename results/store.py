@@ -37,6 +37,7 @@ from benchrun.results.sqlite_file import writer
 from benchrun.results.target import Target, default_path, locate
 
 if TYPE_CHECKING:
+    from benchrun.results.notebook import Frames
     from benchrun.results.rows import Samples
 
 __all__ = ["NoDatabase", "Store", "StoreError", "default_path", "new_run_id", "open_store"]
@@ -84,6 +85,13 @@ class Store:
     def shown(self) -> str:
         """Where the database is, without a password."""
         return self._target.shown
+
+    @property
+    def frames(self) -> Frames:
+        """Queries that return pandas frames, for notebooks: docs/python-api.md. Needs pandas."""
+        from benchrun.results.notebook import Frames
+
+        return Frames(self)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
