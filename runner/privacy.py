@@ -22,7 +22,7 @@ NAMED = re.compile(
     re.IGNORECASE,
 )
 # an absolute path of two parts or more, or one below the home folder; not the path of a URL
-PATH = re.compile(r"(?<![\w:/.~])(?:~[\w.-]*|/[^\s/:\"'`<>|,;()\[\]]+)(?:/[^\s/:\"'`<>|,;()\[\]]+)+/?")
+PATH = re.compile(r"(?:file://|(?<![\w/.~]))(?:~[\w.-]*|/[^\s/:\"'`<>|,;()\[\]]+)(?:/[^\s/:\"'`<>|,;()\[\]]+)+/?")
 
 
 def redact(text: str) -> str:
