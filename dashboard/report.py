@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 # Together they keep the file under 5 MB.
 MOST_CHARTS = 12
 MOST_SERIES = 16  # of a chart: more cannot be told apart
+MOST_FAILED = 400
 MOST_TABLE = 2_000_000  # characters of the tables of points
 MOST_CSV = 1_000_000  # bytes of plain CSV; a larger one is packed with gzip
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _SHEET = """
-body { font: 16px/1.5 'Source Sans 3', 'Segoe UI', system-ui, sans-serif; max-width: 1080px; margin: 2.5rem auto; padding: 0 1.25rem; }
+body { font: 16px/1.5 'Source Sans 3', 'Segoe UI', system-ui, sans-serif; max-width: 1240px; margin: 2.5rem auto; padding: 0 1.25rem; }
 h1 { font-size: 1.7rem; margin: 0 0 0.2rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin: 2.2rem 0 0.5rem; }
 h3 { font-size: 1rem; margin: 1.4rem 0 0.3rem; } figure { margin: 0.5rem 0 1.5rem; } svg { max-width: 100%; height: auto; }
 .quiet { font-size: 0.9rem; } a.button { font-size: 0.9rem; }
@@ -244,10 +245,10 @@ def _line(row: Any) -> list[Cell | str]:
 def _failures(points: pd.DataFrame) -> str:
     failed = points[~points["status"].isin(["ok"])]
     if failed.empty:
-        return "<h2>Failed points</h2><p>None.</p>"
+        return "<h2>Failed points</h2><p>None; every point has its figures.</p>"
     columns = [Column("point"), Column("status"), Column("phase"), Column("why")]
     rows: list[list[Cell | str]] = []
-    for row in rows_of(failed.head(400)):
+    for row in rows_of(failed.head(MOST_FAILED)):
         shape = f"b{int(row.batch) if known(row.batch) else DASH} s{int(row.seq) if known(row.seq) else DASH}"
         words: str = STATUS_WORDS.get(row.status) or str(row.status)
         rows.append(
@@ -258,7 +259,12 @@ def _failures(points: pd.DataFrame) -> str:
                 short(row.error, 150) if known(row.error) else DASH,
             ]
         )
-    return f"<h2>Failed points</h2>{table(columns, rows)}"
+    more = (
+        f'<p class="quiet">and {count(len(failed) - MOST_FAILED, "more point")}, in the data below.</p>'
+        if len(failed) > MOST_FAILED
+        else ""
+    )
+    return f"<h2>Points without figures or with a wrong answer</h2>{table(columns, rows)}{more}"
 
 
 def _data(points: pd.DataFrame, run_id: str) -> str:
