@@ -9,6 +9,8 @@ from typing import Any
 
 def plain_text(value: str) -> str:
     """`value` without what a database refuses: NUL becomes U+FFFD, a lone surrogate its escape."""
+    if value.isascii() and "\0" not in value:  # nearly all of it, and it is called for every cell
+        return value
     return value.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
 
 

@@ -25,6 +25,9 @@ from benchrun.results.errors import StoreError
 from benchrun.results.reasons import sqlite_code
 
 _WRITE = "benchrun_write"  # execution option: this engine's transactions take the write lock when they begin
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":")
+)  # made once: it is called for each row
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -45,7 +48,7 @@ def dispose_on_error(engine: Engine) -> Iterator[Engine]:
 
 def dump_json(value: Any) -> str:
     """JSON as the databases get it: compact, and without NaN."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def refuse_odd_files(path: Path) -> None:

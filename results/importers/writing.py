@@ -160,8 +160,10 @@ def _write_measurements(connection: Connection, own: dict[str, Any], chunk: Sequ
 def _columns(own: dict[str, Any], rows: Sequence[MeasurementRow]) -> list[dict[str, Any]]:
     """The rows' columns, without those that are NULL in all of them: most are, and each costs its conversion."""
     given = [own | queries.measurement_columns(row) for row in rows]
-    filled = [name for name in given[0] if any(columns[name] is not None for columns in given)]
-    return [{name: columns[name] for name in filled} for columns in given]
+    names = tuple(given[0])
+    columns = zip(names, zip(*(each.values() for each in given), strict=True), strict=True)
+    filled = {name: cells for name, cells in columns if cells.count(None) < len(rows)}
+    return [dict(zip(filled, cells, strict=True)) for cells in zip(*filled.values(), strict=True)]
 
 
 def _has_samples(row: MeasurementRow) -> bool:
