@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from benchrun.results.rows import MeasurementRow, Parity, PointRow
 from benchrun.results.statistics import summarise as summary
 from benchrun.results.store import Store
+from benchrun.results.views import changes
 from benchrun.results.views.catalogue import groups
 from benchrun.results.views.changes import latest_changes
 from benchrun.results.views.environments import engine_evidence
@@ -91,6 +92,16 @@ def test_a_series_changes_between_its_own_last_two_runs(store: Store) -> None:
     assert (found[second.key].ratio, found[second.key].word) == (pytest.approx(0.5), "faster")
     assert (found[second.key].run_id_base, found[second.key].run_id_new) == (run(1).id, run(2).id)
     assert course["p50_ms"].tolist() == pytest.approx([10.0, 10.0, 20.0])
+
+
+def test_very_large_runs_shorten_the_look_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = point(), point(batch=2)
+    for number, each in enumerate((first, first, second, second), 1):
+        store_launches(store, number, (each, [1.0]))
+    with store.reading() as connection:
+        assert len(latest_changes(connection)) == 2
+        monkeypatch.setattr(changes, "MOST_SERIES", 1)
+        assert latest_changes(connection)["point_key"].tolist() == [second.key]
 
 
 VIEWS: dict[str, Callable[[Connection, str, str], float]] = {

@@ -20,6 +20,7 @@ from benchrun.results.views.gates import gate_marks, latest_gates, open_verdicts
 from benchrun.results.views.history import series_results
 from benchrun.results.views.latest import latest_results, run_results
 from benchrun.results.views.measured import facts_of
+from benchrun.results.views.roofline import placed_points
 from benchrun.results.views.runs import latest_outcomes, run_before, run_list, totals
 from benchrun.results.views.sampling import samples_ms
 from tests.dashboard.generated import generate
@@ -56,6 +57,9 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "environments": environment_uses,
     "facts": lambda connection: facts_of(connection, *_last_runs_points(connection)),
     "samples": lambda connection: samples_ms(connection, [1, 2, 3], "host"),
+    "places under the roof": lambda connection: placed_points(
+        connection, machines(connection)[0].fingerprint, run_list(connection)[0].id
+    ),
     "latest gates": latest_gates,
     "open verdicts": open_verdicts,
     "gate marks": lambda connection: gate_marks(
