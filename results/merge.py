@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Select, delete, select
 from benchrun.results import merge_rows
 from benchrun.results.merge_rows import Conflict, Reader, Row
 from benchrun.results.merge_source import open_source, refuse_itself
-from benchrun.results.schema import Gate, GateLaunch, Run
+from benchrun.results.schema import Ceiling, Gate, GateLaunch, Run
 from benchrun.results.target import locate
 
 if TYPE_CHECKING:
@@ -37,9 +37,12 @@ Outcome = Literal["added", "extended", "known", "conflict"]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What became of one run or gate (`kind`). `measurements` counts those that were written; `problem` is a conflict's sentence."""
+    """What became of one run, gate, or machine's measured ceilings (`kind`; then `id` is its fingerprint).
 
-    kind: Literal["run", "gate"]
+    `measurements` counts those that were written; `problem` is a conflict's sentence.
+    """
+
+    kind: Literal["run", "gate", "ceilings"]
     id: str
     outcome: Outcome
     measurements: int = 0
@@ -93,6 +96,8 @@ def _merge_all(store: Store, reader: Reader, dry_run: bool) -> Iterator[Merged]:
         yield _merge_one(store, reader, "run", row["id"], _judge_run, _write_run, dry_run)
     for row in reader.rows(select(Gate.id).order_by(Gate.started, Gate.id)):
         yield _merge_one(store, reader, "gate", row["id"], _judge_gate, _write_gate, dry_run)
+    for row in reader.rows(select(Ceiling.fingerprint).distinct().order_by(Ceiling.fingerprint)):
+        yield _merge_one(store, reader, "ceilings", row["fingerprint"], _judge_ceilings, _write_ceilings, dry_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ class _Judgement:
 def _merge_one(
     store: Store,
     reader: Reader,
-    kind: Literal["run", "gate"],
+    kind: Literal["run", "gate", "ceilings"],
     id: str,
     judge: Callable[[Connection, Reader, str], _Judgement],
     write: Callable[[Connection, Reader, str, _Judgement], int],
@@ -204,3 +209,15 @@ def _write_gate(write: Connection, reader: Reader, gate_id: str, found: _Judgeme
     if found.outcome in ("added", "extended"):
         merge_rows.write_gate(write, reader, gate_id)
     return 0
+
+
+# --- ceilings ---------------------------------------------------------------------------------------------------------
+
+
+def _judge_ceilings(here: Connection, reader: Reader, fingerprint: str) -> _Judgement:
+    new = merge_rows.new_ceilings(_asking(here), reader, fingerprint)
+    return _Judgement("added", new=len(new)) if new else _Judgement("known")
+
+
+def _write_ceilings(write: Connection, reader: Reader, fingerprint: str, found: _Judgement) -> int:
+    return merge_rows.write_ceilings(write, reader, fingerprint) if found.new else 0

@@ -16,7 +16,18 @@ from sqlalchemy import Connection, Select, Table, func, insert, select, update
 
 from benchrun.results.errors import StoreError
 from benchrun.results.reasons import explaining
-from benchrun.results.schema import Base, Environment, Gate, Launch, Measurement, Point, Run, RunPoint, SampleSet
+from benchrun.results.schema import (
+    Base,
+    Ceiling,
+    Environment,
+    Gate,
+    Launch,
+    Measurement,
+    Point,
+    Run,
+    RunPoint,
+    SampleSet,
+)
 from benchrun.results.store import _insert_new
 from benchrun.results.target import Target
 
@@ -250,3 +261,23 @@ def write_gate(write: Connection, read: Reader, gate_id: str) -> None:
                 each["run_id"] = None
         if found:
             write.execute(insert(table), found)
+
+
+# --- ceilings ---------------------------------------------------------------------------------------------------------
+
+
+def new_ceilings(rows: Callable[[Select[Any]], list[Row]], read: Reader, fingerprint: str) -> list[Row]:
+    """What the other database measured of a machine's ceilings and this one does not have, without its numbers."""
+    query = select(Ceiling).where(Ceiling.fingerprint == fingerprint).order_by(Ceiling.id)
+    here, there = (
+        [{name: each[name] for name in each if name != "id"} for each in ask(query)] for ask in (rows, read.rows)
+    )
+    return [each for each in there if each not in here]
+
+
+def write_ceilings(write: Connection, read: Reader, fingerprint: str) -> int:
+    """Write the ceilings of a machine that are new here; how many those are."""
+    found = new_ceilings(lambda query: [dict(row) for row in write.execute(query).mappings()], read, fingerprint)
+    if found:
+        write.execute(insert(Ceiling), [dict(each) for each in found])
+    return len(found)

@@ -21,12 +21,14 @@ import numpy as np
 import pytest
 
 from benchrun.results import Store, gates, open_store
+from benchrun.results.ceilings import add_ceilings, load_ceilings
 from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.gate_rows import GateLaunchRow, GatePointRow, GateRow, GateSideRow, GateVerdictRow
 from benchrun.results.importers import import_files
 from benchrun.results.merge import MergeReport, merge_database
 from benchrun.results.merge_rows import gate_tables
-from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.rows import CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.schema import Base
 from benchrun.runner.cli import run as command
 
 NewRun = Callable[..., RunRow]
@@ -243,8 +245,36 @@ def test_gates_come_along(tmp_path: Path, fill: Callable[..., None]) -> None:
         assert gates.load_gate(store, "gate-1") == there
 
 
-def test_every_table_of_a_gate_is_carried() -> None:
-    assert [table.name for table in gate_tables()] == ["gate_launches", "gate_points", "gate_sides", "gate_verdicts"]
+def test_every_table_is_carried() -> None:
+    """A table that a later schema adds must be merged too: this says so."""
+    of_gates = {table.name for table in gate_tables()}
+    assert of_gates == {"gate_launches", "gate_points", "gate_sides", "gate_verdicts"}
+    others = {
+        "environments",
+        "runs",
+        "points",
+        "run_points",
+        "launches",
+        "measurements",
+        "samples",
+        "gates",
+        "ceilings",
+    }
+    assert set(Base.metadata.tables) == of_gates | others
+
+
+def test_ceilings_come_along(tmp_path: Path) -> None:
+    matmul = CeilingRow("f", "cpu", "matmul", "fp32", 2, 1e11, 5, NOW, 0.01, {"n": 4096})
+    rows = [matmul, replace(matmul, quantity="copy", dtype=None, value=1e10)]
+    for name, taken in (("a", rows[:1]), ("b", rows)):
+        with open_store(tmp_path / f"{name}.db") as store, store._writing() as connection:
+            add_ceilings(connection, taken)
+    with open_store(tmp_path / "a.db") as store:
+        (found,) = merge_database(store, tmp_path / "b.db").merged
+        assert (found.kind, found.id, found.outcome, found.measurements) == ("ceilings", "f", "added", 1)
+        assert merge_database(store, tmp_path / "b.db").count("known") == 1
+        with store.reading() as connection:
+            assert len(load_ceilings(connection, "f")) == 2
 
 
 # --- which databases ---
