@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchrun.backends.contract import Build, Point, Unsupported, Variant
+from benchrun.backends.onnx_calibration import calibration_feeds
 from benchrun.backends.onnx_export import FILE_NAME, export_ingredients, export_onnx, library_versions
 from benchrun.backends.onnx_fusion import fuse, save_graph
-from benchrun.backends.onnx_quantisation import calibration_feeds, quantise
+from benchrun.backends.onnx_quantisation import quantise
 from benchrun.backends.onnxruntime_trace import CPU_PROVIDER, Trace, attention_kernel, captured_output, read_profile
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-migraphx", "onnxruntime-openvino")
 EXPORTED_AS = {"tf32": "fp32", "int8": "fp32"}
-GRAPH_FORM = 1  # counts up whenever another graph comes out of the same ingredients
+GRAPH_FORM = 2  # counts up whenever another graph comes out of the same ingredients
 TRACE_FORM = 1
 TRACE_SEQ = 8  # on the CPU nothing depends on the length; on a GPU the attention kernel may
 FIRST_WITH_LENGTHS = (1, 25)  # the first release whose CUDA kernels of ai.onnx.Attention take lengths
@@ -36,7 +37,7 @@ GEMM_OPTIONS = "ORT_CUDA_GEMM_OPTIONS"  # may make ONNX Runtime accumulate fp16 
 KERNEL_REPORT = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"  # makes com.microsoft's attention say which kernel it takes
 VERBOSE, WARNINGS = 0, 2  # ONNX Runtime's log severities
 EFFICIENT_ATTENTION = "2"  # a bit of the CUDA provider's sdpa_kernel
-FUSIONS_NAME, TRACE_NAME = "fusions.json", "trace.json"
+NOTES_NAME, TRACE_NAME = "notes.json", "trace.json"
 READ_BACK = ("use_tf32", "enable_cuda_graph", "sdpa_kernel", "enable_skip_layer_norm_strict_mode")
 
 
@@ -139,12 +140,12 @@ def provider_options(point: Point, form: str | None) -> dict[str, str]:
     return {"migraphx": {"device_id": index}, "openvino": {"device_type": "CPU"}}.get(point.variant, {})
 
 
-def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> tuple[Artefact, dict[str, int]]:
-    """The folder with the graph to load as `model.onnx`, and the count of its fusions. Raises BuildFailed."""
+def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> tuple[Artefact, dict[str, Any]]:
+    """The folder with the graph to load as `model.onnx`, and facts about it: its fusions, how it was quantised. Raises BuildFailed."""
     exported_as = EXPORTED_AS.get(point.dtype, point.dtype)
     method = str(point.option("quantisation", "dynamic")) if point.dtype == "int8" else None
     if form is None and method is None:
-        return export_onnx(model, exported_as, build), {}
+        return export_onnx(model, exported_as, build), {"fusions": {}}
     layers = model.spec.shape.layers
     ingredients = {
         "export": export_ingredients(model, exported_as),
@@ -160,16 +161,16 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
         exported = export_onnx(model, exported_as, build)
         with build.phase("compile"):
             graph = ir.load(exported.path / FILE_NAME)
-            fusions = fuse(graph, form, layers) if form else {}
+            notes: dict[str, Any] = {"fusions": fuse(graph, form, layers) if form else {}}
             if method:
                 feeds = calibration_feeds(model.spec.shape, model.spec.head)
-                quantise(graph, folder / FILE_NAME, method, feeds)
+                notes |= quantise(graph, folder / FILE_NAME, method, feeds)
             else:
                 save_graph(graph, folder / FILE_NAME)
-            (folder / FUSIONS_NAME).write_text(json.dumps(fusions), encoding="utf-8")
+            (folder / NOTES_NAME).write_text(json.dumps(notes), encoding="utf-8")
 
     graph = build.cache.obtain("ort_graph", ingredients, make)
-    return graph, json.loads((graph.path / FUSIONS_NAME).read_text(encoding="utf-8"))
+    return graph, json.loads((graph.path / NOTES_NAME).read_text(encoding="utf-8"))
 
 
 def obtain_trace(setup: Setup, point: Point, graph_key: str, build: Build) -> tuple[Trace, bool]:

