@@ -141,6 +141,7 @@ def picture(page: Page, name: str) -> None:
     height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     page.set_viewport_size({"width": size["width"], "height": min(int(height) + 20, 5000)})
     page.wait_for_timeout(500)
+    Path(folder).mkdir(parents=True, exist_ok=True)
     page.screenshot(path=Path(folder) / f"{name}.png")
     page.set_viewport_size(size)
 
