@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from benchrun.backends.cache import ArtefactCache
+    from benchrun.backends.cache import Artefact, ArtefactCache
     from benchrun.backends.models import Model
 
     Array = npt.NDArray[np.generic]
@@ -290,6 +290,21 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def prepare(self, model: Model, point: Point, build: Build) -> Session:
         """Export, compile, build and load `model` for `point`."""
+
+    def build_ahead(
+        self,
+        model: Model,  # noqa: ARG002 - engines that can override this
+        points: Sequence[Point],
+        target: str,  # noqa: ARG002
+        build: Build,  # noqa: ARG002
+    ) -> tuple[Artefact, ...]:
+        """Put what `points` need into the artefact cache without running it, for `target` (`SM86`; "" for this machine).
+
+        The same points then find it when they are measured. Raises Unsupported where an engine builds nothing ahead of time.
+        """
+        raise Unsupported(
+            f"{points[0].engine} builds nothing ahead of time: what it needs is made on the device that runs it"
+        )
 
     def peak_device_bytes(self) -> int | None:
         """Peak bytes that the engine's own allocator held since `reset_peak`, or None where it does not tell."""

@@ -5,9 +5,22 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, ClassVar
 
-from benchrun.backends.contract import Availability, Backend, Build, Description, Option, Point, Session, Variant
+from benchrun.backends.contract import (
+    Availability,
+    Backend,
+    Build,
+    Description,
+    Option,
+    Point,
+    Session,
+    Unsupported,
+    Variant,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchrun.backends.cache import Artefact
     from benchrun.backends.models import Model
     from benchrun.backends.onnxruntime_sessions import Engine, Setup
     from benchrun.backends.onnxruntime_trace import Trace
@@ -107,15 +120,62 @@ class OrtBackend(Backend):
     def prepare(self, model: Model, point: Point, build: Build) -> Session:
         from benchrun.backends import onnxruntime_build as building
         from benchrun.backends import onnxruntime_sessions as sessions
-        from benchrun.backends.onnx_export import FILE_NAME
         from benchrun.backends.torch import torch_device
 
         building.check_point(point, self.description.variant(point.variant))
         device = torch_device(point)
         provider = building.PROVIDERS[point.variant]
         form = building.attention_form(point)
-        graph, fusions = building.obtain_graph(model, point, form, build)
-        setup = sessions.Setup(
+        graph, notes = building.obtain_graph(model, point, form, build)
+        setup = self._setup(graph, point, form)
+        trace, traced = None, True
+        if not provider.compiles:
+            trace, traced = building.obtain_trace(setup, point, graph.key, build)
+        build.artefact(graph.n_bytes, hit=graph.hit and traced)
+        captured = point.option("cuda_graph", "off") == "on"
+        engine = self._load(setup, point, build, trace, takes_lengths=form is not None, captured=captured)
+        facts = {**notes, "attention_form": form or "unfused"}
+        with build.phase("load") if captured else contextlib.nullcontext():
+            return sessions.OrtSession(engine, point, facts, device, captured=captured)
+
+    def build_ahead(
+        self,
+        model: Model,
+        points: Sequence[Point],
+        target: str,  # noqa: ARG002 - a graph fits any device
+        build: Build,
+    ) -> tuple[Artefact, ...]:
+        """Export, fuse and quantise; on the CPU also note what runs where.
+
+        What a provider compiles for a GPU (TensorRT, MIGraphX) is made when it is loaded there.
+        """
+        from benchrun.backends import onnxruntime_build as building
+
+        found = []
+        for point in points:
+            variant = self.description.variant(point.variant)
+            if point.variant == "cpu":
+                building.check_point(point, variant)
+            elif variant is None or point.dtype not in variant.dtypes:
+                raise Unsupported(f"{point.engine} does not run {point.dtype}")
+            form = building.attention_form(point)
+            graph, _ = building.obtain_graph(model, point, form, build)
+            hit = graph.hit
+            if point.variant == "cpu":
+                _, traced = building.obtain_trace(self._setup(graph, point, form), point, graph.key, build)
+                hit = hit and traced
+            build.artefact(graph.n_bytes, hit=hit)
+            found.append(graph)
+        return tuple(found)
+
+    def _setup(self, graph: Artefact, point: Point, form: str | None) -> Setup:
+        """How the graph is loaded for a point."""
+        from benchrun.backends import onnxruntime_build as building
+        from benchrun.backends.onnx_export import FILE_NAME
+        from benchrun.backends.onnxruntime_sessions import Setup
+
+        provider = building.PROVIDERS[point.variant]
+        return Setup(
             path=graph.path / FILE_NAME,
             provider=provider.name,
             provider_options=tuple(building.provider_options(point, form).items()),
@@ -124,17 +184,6 @@ class OrtBackend(Backend):
             sizes=(("batch", point.batch), ("seq", point.seq)) if provider.compiles else (),
             behind=provider.behind,
         )
-        trace, traced = None, True
-        if not provider.compiles:
-            trace, traced = building.obtain_trace(setup, point, graph.key, build)
-        build.artefact(graph.n_bytes, hit=graph.hit and traced)
-        captured = point.option("cuda_graph", "off") == "on"
-        engine = self._load(setup, point, build, trace, takes_lengths=form is not None, captured=captured)
-        facts = {"fusions": fusions, "attention_form": form or "unfused"}
-        if point.dtype == "int8":
-            facts["quantisation"] = str(point.option("quantisation", "dynamic"))
-        with build.phase("load") if captured else contextlib.nullcontext():
-            return sessions.OrtSession(engine, point, facts, device, captured=captured)
 
     def _load(
         self, setup: Setup, point: Point, build: Build, trace: Trace | None, *, takes_lengths: bool, captured: bool

@@ -142,7 +142,7 @@ class TensorRtBackend(Backend):
 
         found: dict[tuple[Point, ...], Artefact] = {}
         for point in points:
-            group = artefacts.points_of_engine(point, points)
+            group = artefacts.points_of_engine(point, (*build.sweep(), *points))
             if group in found:
                 continue
             flavour = FLAVOURS[point.variant]
@@ -151,6 +151,8 @@ class TensorRtBackend(Backend):
                     "TensorRT builds engines only on the GPU that will run them: to build ahead of time use trt:rtx"
                 )
             bindings = load_bindings(flavour)
+            if not target:
+                raise Unsupported(f"for which GPU? pass --target, one of {', '.join(targets(bindings))}")
             check_target(bindings, target)
             check_point(point, flavour, capability_of(target), target)
             order = artefacts.Order(flavour, bindings, target, group)

@@ -61,14 +61,21 @@ OWN = Interpreter()
 class WorkerProcess:
     """A worker in a session of its own: Ctrl-C reaches the parent only, which then ends it."""
 
-    def __init__(self, assignment: Assignment, threads: int, interpreter: Interpreter = OWN) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        threads: int,
+        interpreter: Interpreter = OWN,
+        module: str = "benchrun.runner.worker",
+        arguments: Sequence[str] = (),
+    ) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._oom_kills = oom_kills()
         read_fd, write_fd = os.pipe()
         try:
             with pinned(interpreter.cores):
                 self._process = subprocess.Popen(
-                    [interpreter.python or sys.executable, "-P", "-m", "benchrun.runner.worker", str(write_fd)],
+                    [interpreter.python or sys.executable, "-P", "-m", module, str(write_fd), *arguments],
                     stdin=subprocess.PIPE,
                     stdout=self._log,
                     stderr=self._log,

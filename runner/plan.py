@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchrun.backends.catalogue import ModelError, ModelSpec, resolve_spec
-from benchrun.backends.contract import DTYPES, HEADS, Description, OptionValue, Point
+from benchrun.backends.contract import DEVICE_KINDS, DTYPES, HEADS, Description, OptionValue, Point
 from benchrun.backends.registry import UnknownBackend, load_backend
 from benchrun.runner.devices import list_devices, usable_cores
 from benchrun.runner.errors import UsageError
@@ -97,15 +97,16 @@ def find_missing(backend: str, variant: str) -> str | None:
     return load_backend(backend).missing(variant)
 
 
-def make_plan(request: SweepRequest, missing: Missing = find_missing) -> Plan:
+def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: bool = False) -> Plan:
     """Plan a sweep: check every name, fill in defaults, multiply the lists out.
 
-    `missing` says what the interpreter that will measure lacks for a (backend, variant).
+    `missing` says what the interpreter that will measure lacks for a (backend, variant). With `ahead` the points are to be
+    built only, so their device need not be here.
     Raises UsageError in one sentence for anything that no point of the sweep could do.
     """
     check_request(request)
     device = request.device or list_devices()[0]
-    device = normalise_device(device)
+    device = name_device(device) if ahead else normalise_device(device)
     kind = device.partition(":")[0]
     dtypes = request.dtypes or (("fp32",) if kind == "cpu" else ("fp16",))
     if kind == "cpu" and "tf32" in dtypes:
@@ -173,6 +174,11 @@ def check_request(request: SweepRequest) -> None:
             raise UsageError(f"--{name} {number} is too small: it must be at least {least}")
         if number > LARGEST:
             raise UsageError(f"--{name} {number} is too large: it must be at most {LARGEST}")
+    if request.protocol.max_time_s >= request.timeout_s:
+        raise UsageError(
+            f"--max-time {request.protocol.max_time_s:g} leaves no time within --timeout {request.timeout_s:g}, "
+            "which a point's build, warm-up and samples share: make --timeout longer"
+        )
     for name, values in (
         ("backend", request.backends),
         ("model", request.models),
@@ -213,12 +219,18 @@ def refusal(description: Description, variant: str, device_kind: str, dtype: str
 
 def normalise_device(text: str) -> str:
     """`cuda` becomes `cuda:0`. Raises UsageError for anything that is no device of this machine."""
-    kind, _, index = text.partition(":")
-    present = list_devices()
-    device = "cpu" if kind == "cpu" and not index else f"{kind}:{index or 0}"
+    present, device = list_devices(), name_device(text)
     if device not in present:
         raise UsageError(f"there is no device {text!r} here: choose from {', '.join(present)}")
     return device
+
+
+def name_device(text: str) -> str:
+    """`cuda` becomes `cuda:0`, whether it is here or not. Raises UsageError for what is no kind of device."""
+    kind, _, index = text.partition(":")
+    if kind not in DEVICE_KINDS or not (index or "0").isdigit():
+        raise UsageError(f"there is no device {text!r}: choose from {', '.join(list_devices())}")
+    return "cpu" if kind == "cpu" and not index else f"{kind}:{index or 0}"
 
 
 def choose_options(

@@ -154,6 +154,10 @@ def make_request(*layers: Mapping[str, Any]) -> SweepRequest:
         merged |= {name: value for name, value in layer.items() if value is not None}
     protocol = {field: _number(merged, name, kind) for name, (field, kind) in PROTOCOL_FIELDS.items() if name in merged}
     request = {field: read(merged, name) for name, (field, read) in REQUEST_FIELDS.items() if name in merged}
+    if ENGINE_PER_POINT in merged and _truth(merged, ENGINE_PER_POINT):
+        if not any(name.partition(":")[0] == "trt" for name in request.get("backends", ())):
+            raise UsageError(f"--{ENGINE_PER_POINT} is for the engine trt, which is not in --backend")
+        request["options"] = {**request.get("options", {}), "trt.engine_per_point": "on"}
     return SweepRequest(**request, protocol=Protocol(**protocol))
 
 
@@ -256,7 +260,8 @@ REQUEST_FIELDS: dict[str, tuple[str, Any]] = {
     "timeout": ("timeout_s", _seconds),
     "try-all": ("try_all", _truth),
 }
-SETTINGS = (*REQUEST_FIELDS, *PROTOCOL_FIELDS)
+ENGINE_PER_POINT = "engine-per-point"  # short for an option of one engine that many sweeps want
+SETTINGS = (*REQUEST_FIELDS, *PROTOCOL_FIELDS, ENGINE_PER_POINT)
 
 
 def _check_names(path: Path, where: str, settings: Mapping[str, Any]) -> None:

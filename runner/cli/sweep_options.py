@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 OF_A_SWEEP = (
     "backend", "model", "head", "weights", "override", "batch", "seq", "dtype", "device", "workload", "opt",
     "iterations", "warmup", "max_time", "timeout", "threads", "transfers", "try_all",
+    "engine_per_point",
 )  # fmt: skip
 
 
