@@ -18,7 +18,7 @@ from benchrun.runner.gate.reports.document import gate_document, gate_json, repo
 from benchrun.runner.gate.reports.junit import junit_xml
 from benchrun.runner.gate.reports.markdown import gate_markdown
 from benchrun.runner.gate.reports.terminal import terminal_text
-from benchrun.runner.gate.reports.wording import clean_name, point_names, title, word
+from benchrun.runner.gate.reports.wording import clean_name, percent, point_names, title, word
 from benchrun.runner.gate.settings import GateSettings
 from tests.gate.builders import make_plan
 from tests.gate.outcomes import HOSTILE, hostile_outcome, make_outcome
@@ -170,6 +170,26 @@ def test_long_names_are_cut_in_the_table_only() -> None:
     text = terminal_text(make_outcome(plan, slower={"p0": 1.2}))
     assert long in text
     assert "…" in text[text.index("verdict ") :]
+
+
+def test_what_all_names_share_is_said_once() -> None:
+    plan = make_plan(3)
+    for labels, shared, differs in (
+        ([f"bench/test_a.py::test_{i}" for i in "xyz"], "bench/test_a.py::…", ["test_x", "test_y", "test_z"]),
+        ([f"torch:eager tiny b{i} s8" for i in (1, 2, 4)], "torch:eager tiny s8", ["b1", "b2", "b4"]),
+        (["one", "two words", "three"], "", ["one", "two words", "three"]),
+    ):
+        points = tuple(replace(p, label=label) for p, label in zip(plan.points, labels, strict=True))
+        text = terminal_text(make_outcome(replace(plan, points=points)))
+        assert f"all points: {shared}" in text or not shared
+        table = text[text.index("verdict ") :]
+        for name in differs:
+            assert re.search(rf"^PASS +{name} ", table, re.MULTILINE)
+
+
+def test_percentages_are_plain_numbers() -> None:
+    shown = [percent(each) for each in (0.0044, 0.05, 0.0999, 0.123, 4.3, float("nan"))]
+    assert shown == ["0.44 %", "5 %", "10 %", "12 %", "430 %", "–"]
 
 
 # --- JSON

@@ -6,6 +6,7 @@ No line begins with text from outside, and `##[` is broken up: CI services read 
 from __future__ import annotations
 
 import io
+import os
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -78,8 +79,9 @@ def gate_parts(outcome: GateOutcome, width: int) -> Iterator[RenderableType]:
     yield Text(f"sides: {_calm(sides(outcome))}", style="dim")
     for remark in remarks(outcome):
         yield from _wrapped(remark, width)
-    yield Text("")
-    yield _table(outcome, width, names)
+    short, shared = _shorten(names)
+    yield Text(f"all points: {shared}" if shared else "", style="dim")
+    yield _table(outcome, width, short)
     yield Text(_stored(outcome), style="dim")
 
 
@@ -111,7 +113,6 @@ def _table(outcome: GateOutcome, width: int, names: dict[str, str]) -> Renderabl
             table.add_column(f"{metric}\n95 % interval", justify="right", no_wrap=True)
     table.add_column("launches\na side", justify="right", no_wrap=True)
     table.add_column("finds", justify="right", no_wrap=True)
-    names = _shorten(names)
     for point in worst_first(outcome):
         by_name = {each.metric: each for each in point.metrics}
         cells: list[str] = []
@@ -135,15 +136,23 @@ def _launches(point: PointVerdict) -> str:
     return str(used or max(point.launches_base, point.launches_new))
 
 
-def _shorten(names: dict[str, str]) -> dict[str, str]:
-    """Names without the words that all of them share, so that what differs fits the table."""
+def _shorten(names: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Names without what all of them share, so that what differs fits the table; and what that is."""
     words = {key: name.split(" ") for key, name in names.items()}
     if len(names) < 2 or len({len(each) for each in words.values()}) != 1:
-        return names
-    differ = [len(set(column)) > 1 for column in zip(*words.values(), strict=True)]
-    return {
-        key: " ".join(each for each, kept in zip(parts, differ, strict=True) if kept) for key, parts in words.items()
+        return names, ""
+    columns = [set(column) for column in zip(*words.values(), strict=True)]
+    shared = [next(iter(column)) for column in columns if len(column) == 1]
+    short = {
+        key: " ".join(each for each, column in zip(parts, columns, strict=True) if len(column) > 1)
+        for key, parts in words.items()
     }
+    start = os.path.commonprefix(list(short.values()))  # noqa: RUF071 - of names, which are no paths
+    start = start[: max(start.rfind(mark) for mark in "/:") + 1]  # a folder, a file, a class of tests
+    if start and start not in short.values():
+        short = {key: name[len(start) :] for key, name in short.items()}
+        shared.append(f"{start}…")
+    return short, " ".join(shared)
 
 
 def _stored(outcome: GateOutcome) -> str:

@@ -171,7 +171,9 @@ def interval(metric: MetricVerdict) -> str:
 
 def percent(share: float) -> str:
     """`4.5 %`; a dash where it is unknown."""
-    return f"{100 * share:.2g} %" if math.isfinite(share) else DASH
+    if not math.isfinite(share):
+        return DASH
+    return f"{100 * share:.2g} %" if abs(share) < 0.1 else f"{100 * share:.0f} %"
 
 
 def setting(verdict: GateVerdict, name: str) -> float:
