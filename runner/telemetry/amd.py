@@ -32,7 +32,7 @@ VIOLATIONS = {
 def open_amd(index: int) -> DeviceTelemetry:
     """GPU (GCD) `index`; `Unreadable` without the library or the driver."""
     try:
-        import amdsmi
+        import amdsmi  # pyright: ignore[reportMissingImports] - comes with ROCm only
     except Exception as error:  # without the driver's shared library its import fails in several ways
         return Unreadable("amd", MISSING if isinstance(error, ImportError) else f"amdsmi: {describe(error)}")
     return attach(amdsmi, index, os.environ.get("HIP_VISIBLE_DEVICES"))

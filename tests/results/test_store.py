@@ -429,6 +429,7 @@ def test_removing_a_run_takes_all_that_only_it_used(
             for table in Base.metadata.sorted_tables
         }
     assert rows == {
+        "ceilings": 0,
         "environments": 1,
         "runs": 1,
         "points": 2,
