@@ -39,7 +39,7 @@ def scaling_chart(
     seen = [value for name in (figure.column, "p99_ms" if band else figure.column) for value in points[name]]
     axis = value_axis(figure.axis, seen, logarithmic=logarithmic, short_numbers=figure.more_is_better)
     y = alt.Y(f"{figure.column}:Q", scale=value_scale(logarithmic, seen), axis=axis)
-    base = alt.Chart(drawn(points)).encode(x=size_axis(x, points[x].tolist(), AXES[x]), color=colour(names, look))
+    base = alt.Chart().encode(x=size_axis(x, points[x].tolist(), AXES[x]), color=colour(names, look))
     layers: list[alt.Chart] = []
     if band and figure.unit == "ms":
         layers.append(
@@ -55,7 +55,8 @@ def scaling_chart(
             y=y, shape=shape(names), opacity=shown(chosen), tooltip=TIPS
         )
     )
-    return finish(alt.layer(*layers).add_params(chosen), look, height=height)
+    # The data is that of all layers at once: in each of them, Altair would print, hash and copy it.
+    return finish(alt.layer(*layers, data=drawn(points)).add_params(chosen), look, height=height)
 
 
 def interval_columns(figure: Figure) -> tuple[str, str]:
