@@ -428,8 +428,7 @@ def test_removing_a_run_takes_all_that_only_it_used(
             table.name: connection.execute(select(func.count()).select_from(table)).scalar()
             for table in Base.metadata.sorted_tables
         }
-    assert rows == {
-        "ceilings": 0,
+    assert {name: count for name, count in rows.items() if count} == {
         "environments": 1,
         "runs": 1,
         "points": 2,
