@@ -292,7 +292,7 @@ def gate_run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random orders; stored.", rich_help_panel="Rule")] = None,
     preset: Annotated[str | None, typer.Option(help="Named sweep settings.", rich_help_panel="Where")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a [gate] table.", rich_help_panel="Where")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file; its table gate is read.", rich_help_panel="Where")] = None,
     label: Annotated[str | None, typer.Option(help="A name for the gate run.", rich_help_panel="Where")] = None,
     db: Db = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML there.", rich_help_panel="Where")] = None,
