@@ -32,7 +32,7 @@ def diagnose(before: MachineState, after: MachineState) -> list[Finding]:
 
 def _host(before: HostState, host: HostState) -> Iterator[Finding]:
     noise = noisy(before, host, LIMITS)
-    if host.busy_s is None:
+    if host.busy_s is None or not host.cores:
         yield Finding("other processes", UNKNOWN, why(host, "busy_s"), "look at them with top before a run")
     else:
         yield judged("other processes", noise, "the host is quiet", "stop them, or wait")

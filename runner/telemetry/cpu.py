@@ -31,7 +31,7 @@ class Host:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return HostState(
             at_s=time.monotonic(),
-            cores=reader.read("cores", lambda: len(_listed(_text(root / "sys/devices/system/cpu/online")))),
+            cores=reader.read("cores", lambda: online(root)),
             usable_cores=reader.read("usable_cores", lambda: len(os.sched_getaffinity(0))),
             quota_cores=cgroup.quota_cores(root),
             load_1m=reader.read("load_1m", lambda: float(_text(root / "proc/loadavg").split()[0])),
@@ -73,6 +73,15 @@ def cpu_seconds(root: Path = Path("/")) -> Mapping[str, float]:
         raise ValueError("not /proc/stat")
     tick = os.sysconf("SC_CLK_TCK")
     return {name: int(value) / tick for name, value in zip(STAT_FIELDS, first[1:], strict=False)}
+
+
+def online(root: Path = Path("/")) -> int:
+    """Processors that are online; from /proc/stat in a container without /sys."""
+    try:
+        return len(_listed(_text(root / "sys/devices/system/cpu/online")))
+    except OSError:
+        lines = _text(root / "proc/stat").splitlines()
+        return sum(line.startswith("cpu") and line[3:4].isdigit() for line in lines)
 
 
 def turbo_on(root: Path = Path("/")) -> bool:

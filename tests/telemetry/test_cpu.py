@@ -92,6 +92,12 @@ def test_a_container_without_sys_and_proc(tmp_path: Path) -> None:
     assert judge(telemetry.read(), telemetry.read()).flags == ()
 
 
+def test_a_container_without_sys_still_counts_its_processors(plant: Plant) -> None:
+    root = plant({"proc/stat": "cpu  1 0 0 9 0 0 0 0\ncpu0 1 0 0 4 0 0 0 0\ncpu1 0 0 0 5 0 0 0 0\nintr 7\n"})
+    state = Host(root).read()
+    assert state.cores == 2 and state.notes["governor"] == "not provided here" and "cores" not in state.notes
+
+
 def test_files_of_another_shape_are_notes_and_no_errors(plant: Plant) -> None:
     state = Host(plant({name: "nonsense\n" for name in BARE_METAL if "governor" not in name})).read()
     assert state.busy_s is None and state.notes["busy_s"] == "not understood (ValueError)"

@@ -67,7 +67,8 @@ def test_busy_neighbours() -> None:
 
 
 def test_what_cannot_be_seen_is_said_and_no_warning() -> None:
-    found = examine(HostState(at_s=1, notes={"governor": "not readable without more rights"}))
+    found = examine(HostState(at_s=1, busy_s=1.0, notes={"governor": "not readable without more rights"}))
+    assert found["other processes"].state == UNKNOWN
     assert set(states(found).values()) == {OK, UNKNOWN}
     assert found["frequency governor"].found == "cannot be known: not readable without more rights"
 
