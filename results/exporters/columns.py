@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 from benchrun.results.plain import plain_json
@@ -67,6 +68,26 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
+# Rows by the hundred thousand: names are looked up once, values fetched together.
+_POINT_FIELDS = tuple(f.name for f in fields(PointRow))
+_JSON_FIELDS = tuple(f.name for f in fields(MeasurementRow) if f.name not in _NESTED and _kind(f.type) == "json")
+_CELL_FIELDS = tuple(f.name for f in fields(MeasurementRow) if f.name not in (*_NESTED, *_JSON_FIELDS))
+_SUMMARY_FIELDS = tuple(f.name for f in fields(Summary))
+_PARITY_FIELDS = tuple(f.name for f in fields(Parity))
+_PLACE_FIELDS = tuple(name for name in _PLACE if name != "seq_per_joule")
+_get_cells, _get_place = attrgetter(*_CELL_FIELDS), attrgetter(*_PLACE_FIELDS)
+_get_parts = {
+    "parity": attrgetter(*_PARITY_FIELDS),
+    "host": attrgetter(*_SUMMARY_FIELDS),
+    "device": attrgetter(*_SUMMARY_FIELDS),
+}
+_PART_NAMES = {
+    part: tuple(f"{part}_{name}" for name in (_PARITY_FIELDS if part == "parity" else _SUMMARY_FIELDS))
+    for part in _get_parts
+}
+_NOTHING = {part: dict.fromkeys(names) for part, names in _PART_NAMES.items()}
+
+
 def flat_rows(record: RunRecord) -> Iterator[dict[str, Any]]:
     """The measurements of a run in the order of its plan, each with all of `COLUMNS`."""
     run = record.run
@@ -80,22 +101,23 @@ def flat_rows(record: RunRecord) -> Iterator[dict[str, Any]]:
         "fingerprint": run.environment.fingerprint,
     }
     for planned in record.points:
-        of_point = {f.name: _plain(getattr(planned.point, f.name)) for f in fields(PointRow)}
+        shared = of_run | {name: _plain(getattr(planned.point, name)) for name in _POINT_FIELDS}
         for measurement in record.by_point[planned.point.key]:
+            row = measurement.row
+            place = dict(zip(_PLACE_FIELDS, _get_place(record.position(planned, row)), strict=True))
+            place["seq_per_joule"] = 1 / row.joules_per_seq if row.joules_per_seq else None
             ids = {"measurement_id": measurement.id, "launch_id": measurement.launch_id}
-            position = record.position(planned, measurement.row)
-            place = {name: getattr(position, name) for name in _PLACE if name != "seq_per_joule"}
-            joules = measurement.row.joules_per_seq
-            place["seq_per_joule"] = 1 / joules if joules else None
-            yield of_run | ids | of_point | place | _measurement(measurement.row)
+            yield shared | ids | place | _measurement(row)
 
 
 def _measurement(row: MeasurementRow) -> dict[str, Any]:
-    cells = {f.name: _plain(getattr(row, f.name)) for f in fields(MeasurementRow) if f.name not in _NESTED}
-    for clock, summary in (("host", row.host), ("device", row.device)):
-        cells |= {f"{clock}_{f.name}": getattr(summary, f.name, None) for f in fields(Summary)}
-    cells |= {f"parity_{f.name}": getattr(row.parity, f.name, None) for f in fields(Parity)}
-    return cells | {"host_samples_ns": row.host_samples, "device_samples_ns": row.device_samples}
+    cells = dict(zip(_CELL_FIELDS, _get_cells(row), strict=True))
+    for name in _JSON_FIELDS:
+        cells[name] = _plain(getattr(row, name))
+    for part, value in (("host", row.host), ("device", row.device), ("parity", row.parity)):
+        cells |= _NOTHING[part] if value is None else zip(_PART_NAMES[part], _get_parts[part](value), strict=True)
+    cells["host_samples_ns"], cells["device_samples_ns"] = row.host_samples, row.device_samples
+    return cells
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchrun.results.errors import ExportError
@@ -33,8 +34,7 @@ def export_parquet(*records: RunRecord) -> bytes:
         while (chunk := list(itertools.islice(rows, CHUNK))) or first:
             first = False
             columns = [
-                pa.array([_cell(column, row[column.name]) for row in chunk], type=_type(pa, column))
-                for column in COLUMNS
+                pa.array(_cells(column, chunk), type=field.type) for column, field in zip(COLUMNS, schema, strict=True)
             ]
             writer.write_table(pa.table(columns, schema=schema))
     return written.getvalue()
@@ -52,7 +52,14 @@ def _type(pa: Any, column: Column) -> pa.DataType:
     }[column.kind]
 
 
-def _cell(column: Column, value: Any) -> Any:
-    if column.kind == "json" and value is not None:
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return value
+def _cells(column: Column, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    cells = [row[column.name] for row in rows]
+    if column.kind != "json":
+        return cells
+    known: dict[int, str] = {}  # rows of a point share their mappings, which `rows` keeps alive
+    return [
+        None if cell is None else known.get(id(cell)) or known.setdefault(id(cell), _encode(cell)) for cell in cells
+    ]
+
+
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False).encode
