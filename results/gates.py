@@ -133,10 +133,11 @@ def resolve_gate(store: Store, given: str) -> str:
     raise StoreError(f"there is no gate run '{given}' in {store.shown}; the latest are {', '.join(known)}, or say last")
 
 
-def stored_sessions(store: Store, keys: Sequence[str], fingerprint: str) -> list[tuple[str, str, MeasurementRow]]:
-    """All `ok` measurements of these points on that hardware: (run, session, row), oldest first, without samples.
+def stored_sessions(store: Store, keys: Sequence[str], fingerprint: str) -> list[tuple[str, MeasurementRow]]:
+    """All `ok` measurements of these points on that hardware: (session, row), oldest first, without samples.
 
-    The session is the run, or the gate run whose side the run was: both sides of a gate are one session.
+    The session is the run, or the gate run whose base the run was. New sides of gates are left out: a slower candidate
+    would pass for a difference between sessions.
     """
     query = (
         select(Measurement, Run.request["gate"].as_string().label("gate"), Run.origin)
@@ -146,12 +147,13 @@ def stored_sessions(store: Store, keys: Sequence[str], fingerprint: str) -> list
             Measurement.fingerprint == fingerprint,
             Measurement.status == "ok",
             queries.CURRENT,
+            or_(Run.origin != "gate", Run.request["side"].as_string() == "base"),
         )
         .order_by(Measurement.id)
     )
     with store.reading() as connection:
         return [
-            (row["run_id"], row["gate"] if row["origin"] == "gate" else row["run_id"], queries.measurement_row(row))
+            (row["gate"] if row["origin"] == "gate" else row["run_id"], queries.measurement_row(row))
             for row in connection.execute(query).mappings()
         ]
 

@@ -46,7 +46,7 @@ def _print(found: Comparison) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for name, right in (("point", False), ("metric", False), ("base", True), ("new", True), ("time new ÷ base", True),
                         ("95 % of launches", True), ("launches", True)):  # fmt: skip
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "point")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "point", overflow="fold")
     for point in found.points:
         for at, each in enumerate(point.metrics):
             interval = "–" if each.low is None or each.high is None else f"{each.low:.3f} … {each.high:.3f}"

@@ -63,6 +63,8 @@ def run_baseline(request: GateRequest, store: Store, around: Surroundings) -> Ga
     place = find_place(request.new, request.install, around.folder, around.cache, around.tell)
     plan, subject, details = _plan_again(record, request, place)
     gate_id, started, ids = new_ids()
+    if record.run.request.get("side") == "new":
+        raise UsageError(f"run {run_id} is the new side of a gate: give its base side, or a run of its own")
     session_name = str(record.run.request.get("gate", run_id)) if record.run.origin == "gate" else run_id
     base = GateSide(
         side="base",
@@ -176,7 +178,7 @@ def _find_sessions(store: Store, keys: Sequence[str], fingerprint: str) -> dict[
     from benchrun.results.gates import stored_sessions
 
     found: dict[str, dict[str, list[MeasurementRow]]] = {key: {} for key in keys}
-    for _, session, row in stored_sessions(store, keys, fingerprint):
+    for session, row in stored_sessions(store, keys, fingerprint):
         found[row.point_key].setdefault(session, []).append(row)
     return {key: _Shelf(fingerprint, sessions) for key, sessions in found.items()}
 

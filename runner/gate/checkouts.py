@@ -22,6 +22,7 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchrun.runner.errors import UsageError
@@ -105,10 +106,14 @@ def _make(repository: Path, commit: str, command: str, folder: Path) -> str:
     done = _git(repository, "worktree", "add", "--force", "--detach", str(tree), commit)
     if done.returncode:
         raise UsageError(f"git cannot check out {commit[:12]}: {_last(done.stderr)}")
-    done = _run([sys.executable, "-m", "venv", str(folder / "venv")], folder, None)
+    inherits_pip = find_spec("pip") is not None  # a copy of its own would take seconds
+    options = ["--without-pip"] if inherits_pip else []
+    done = _run([sys.executable, "-m", "venv", *options, str(folder / "venv")], folder, None)
     if done.returncode:
         raise UsageError(f"no virtual environment can be made for {commit[:12]}: {_last(done.stderr or done.stdout)}")
     _inherit(folder)
+    if inherits_pip:
+        _write_pip(folder)
     if not command.strip():
         return ""
     before = _installed(folder)
@@ -132,6 +137,16 @@ def _inherit(folder: Path) -> None:
     lines = [f"import site; site.addsitedir({path!r})" for path in own]
     for site in _site_folders(folder):
         (site / _LINK).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_pip(folder: Path) -> None:
+    """The inherited pip under the side's interpreter, so that a bare `pip` never changes the gate's own environment."""
+    script = folder / "venv" / "bin" / "pip"
+    script.write_text(
+        f"#!/bin/sh\nexec '{_python(folder)}' -m pip \"$@\"\n",
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
 
 
 def _site_folders(folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ stored launches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -198,7 +198,7 @@ def read_draft(record: GateRecord) -> GateDraft:
 
 def read_launches(store: Store, record: GateRecord, plan: GatePlan) -> tuple[Launch, ...]:
     """The launches of a stored gate run, from the runs of its sides."""
-    rows: dict[int, list[tuple[str, MeasurementRow]]] = {}
+    rows: dict[tuple[str, int], list[tuple[str, MeasurementRow]]] = {}
     for side in SIDES:
         run_id = record.sides[side].run_id
         if run_id is None:
@@ -207,11 +207,14 @@ def read_launches(store: Store, record: GateRecord, plan: GatePlan) -> tuple[Lau
         for each in store.run(run_id, samples=True).measurements:
             key = of_run.get(each.row.point_key)
             if key is not None:
-                rows.setdefault(each.row.replicate, []).append((key, each.row))
+                rows.setdefault((side, each.row.replicate), []).append((key, each.row))
     return to_launches(
         plan,
         record.gate.id,
-        [Taken(each, tuple(rows.get(each.place, ())) if each.stage != WARMUP else ()) for each in record.launches],
+        [
+            Taken(each, tuple(rows.get((each.side, each.place), ())) if each.stage != WARMUP else ())
+            for each in record.launches
+        ],
     )
 
 
@@ -253,9 +256,3 @@ def _read_side(record: GateRecord, side: Literal["base", "new"]) -> GateSide:
     return GateSide(
         side=side, label=row.label, subject=row.subject, commit=row.commit, run_id=row.run_id, details=row.details
     )
-
-
-def mean_launches(outcome: GateOutcome) -> float:
-    """Launches a point took on average, both sides."""
-    points: Sequence[Any] = outcome.points
-    return sum(each.launches_base + each.launches_new for each in points) / len(points) if points else 0.0

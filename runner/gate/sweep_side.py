@@ -78,7 +78,8 @@ def plan_side(sweep: Mapping[str, Any], options: Mapping[str, Any], missing: Mis
     if engine:
         settings["opt"] = {**parse_pairs(settings.get("opt") or {}, "opt"), **engine}
     # after an oom the larger batches are tried all the same: every point has to end by itself
-    return make_plan(make_request(settings, {"try-all": True, "launches": 1}), missing)
+    # and nothing is measured again inside a launch: the rule itself replaces launches that were spoilt
+    return make_plan(make_request(settings, {"try-all": True, "launches": 1, "repeats": 0}), missing)
 
 
 @dataclass(frozen=True, slots=True)
