@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select, text
@@ -179,10 +180,8 @@ def _measurements(connection: Connection, run_id: str, *, samples: bool) -> list
         for each in connection.execute(sets):
             kept[each.measurement_id][each.clock] = decode(each.data, each.n, each.version)
     query = select(Measurement).where(Measurement.run_id == run_id, CURRENT).order_by(Measurement.id)
-    return [
-        MeasurementRecord(row["id"], row["launch_id"], measurement_row(row, kept.get(row["id"], {})))
-        for row in connection.execute(query).mappings()
-    ]
+    rows = (dict(row) for row in connection.execute(query).mappings())
+    return [MeasurementRecord(row["id"], row["launch_id"], measurement_row(row, kept.get(row["id"]))) for row in rows]
 
 
 def _run(row: RowMapping) -> RunRow:
@@ -200,31 +199,33 @@ def _run(row: RowMapping) -> RunRow:
     )
 
 
-def measurement_row(row: RowMapping, samples: Mapping[str, Samples] | None = None) -> MeasurementRow:
+def measurement_row(row: Mapping[Any, Any], samples: Mapping[str, Samples] | None = None) -> MeasurementRow:
     """A row of the table `measurements` as plain data."""
     given = samples or {}
-    summaries = {clock: _summary(row, clock) for clock in CLOCKS}
-    parity = None
-    if row["parity_ok"] is not None:
-        parity = Parity(**{name: row[f"parity_{name}"] for name in _PARITY_FIELDS})
     return MeasurementRow(
-        **{name: row[name] for name in _PLAIN_FIELDS},
-        host=summaries["host"],
-        device=summaries["device"],
-        parity=parity,
+        **dict(zip(_PLAIN_FIELDS, _get_plain(row), strict=True)),
+        host=_summary(_get_summary["host"](row)),
+        device=_summary(_get_summary["device"](row)),
+        parity=Parity(*_get_parity(row)) if row["parity_ok"] is not None else None,
         flags=tuple(row["flags"]),
         host_samples=given.get("host"),
         device_samples=given.get("device"),
     )
 
 
-def _summary(row: RowMapping, clock: str) -> Summary | ReportedSummary | None:
+# Rows by the hundred thousand: the columns of a part are fetched together.
+_get_plain = itemgetter(*_PLAIN_FIELDS)
+_get_parity = itemgetter(*(f"parity_{name}" for name in _PARITY_FIELDS))
+_get_summary = {clock: itemgetter(*(f"{clock}_{name}" for name in _SUMMARY_FIELDS)) for clock in CLOCKS}
+_get_always_there = itemgetter(*(_SUMMARY_FIELDS.index(name) for name in _ALWAYS_THERE))
+
+
+def _summary(figures: tuple[Any, ...]) -> Summary | ReportedSummary | None:
     """Our own samples are always summed up whole; what lacks a figure is what a foreign tool reported."""
-    columns = {name: row[f"{clock}_{name}"] for name in _SUMMARY_FIELDS}
-    if all(value is None for value in columns.values()):
+    if figures.count(None) == len(figures):
         return None
-    whole = all(columns[name] is not None for name in _ALWAYS_THERE)
-    return Summary(**columns) if whole else ReportedSummary(**columns)
+    whole = None not in _get_always_there(figures)
+    return Summary(*figures) if whole else ReportedSummary(*figures)
 
 
 def measurement_columns(row: MeasurementRow) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from benchrun.results.errors import ExportError
@@ -29,31 +29,33 @@ def export_run(record: RunRecord, format: str, db: str = "") -> str | bytes:
     return export_runs([record], format, db)
 
 
-def export_runs(records: Sequence[RunRecord], format: str, db: str = "") -> str | bytes:
+def export_runs(records: Iterable[RunRecord], format: str, db: str = "") -> str | bytes:
     """Runs, at least one, in one of `FORMATS`: text, or bytes for Parquet. `db` is what the JSON document says of its database.
 
-    `selection.select_points` picks points of a run first. Raises `ExportError`.
+    `selection.select_points` picks points of a run first. CSV and Parquet take one run at a time from `records`, the others all at
+    once. Raises `ExportError`.
     """
+    if format == "csv":
+        from benchrun.results.exporters.csv import export_csv
+
+        return export_csv(records)
+    if format == "parquet":
+        from benchrun.results.exporters.parquet import export_parquet
+
+        return export_parquet(records)
+    records = list(records)
     if not records:
         raise ExportError("there is no run to export")
     if format == "markdown":
         from benchrun.results.exporters.markdown import export_markdown
 
         return "\n".join(export_markdown(record) for record in records)
-    if format == "csv":
-        from benchrun.results.exporters.csv import export_csv
-
-        return export_csv(*records)
     if format == "json":
         from benchrun.results.document import run_document
 
         documents = [run_document(record, db) for record in records]
         document = documents[0] if len(documents) == 1 else {"schema": documents[0]["schema"], "documents": documents}
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    if format == "parquet":
-        from benchrun.results.exporters.parquet import export_parquet
-
-        return export_parquet(*records)
     if format == "bencher":
         from benchrun.results.exporters.bencher import export_bencher
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from benchrun.results.exporters.columns import COLUMNS, Kind, flat_rows
@@ -17,7 +18,7 @@ from benchrun.results.records import RunRecord
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def export_csv(*records: RunRecord) -> str:
+def export_csv(records: Iterable[RunRecord]) -> str:
     """The flat table of runs, one after the other."""
     columns = [column for column in COLUMNS if column.kind != "samples"]
     text = _Lines()

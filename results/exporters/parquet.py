@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchrun.results.errors import ExportError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CHUNK = 10_000  # rows that are held as Python values at a time
 
 
-def export_parquet(*records: RunRecord) -> bytes:
+def export_parquet(records: Iterable[RunRecord]) -> bytes:
     """The flat table of runs, one after the other. `ExportError` without pyarrow."""
     try:
         import pyarrow as pa

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,25 +36,35 @@ def export_runs(
     selection = _selection(wanted)
     with open_store(db, read_only=True) as store:
         ids = dict.fromkeys(store.resolve_run(each) for each in runs)
-        whole = [store.run(each, samples=format in WITH_SAMPLES) for each in ids]
-        records = [select_points(record, selection) for record in whole]
-        if whole and not any(record.points for record in records):
-            raise UsageError(
-                f"no point of {', '.join(ids)} fits what was asked for; 'benchrun show' lists what there is"
-            )
+        records = (select_points(store.run(each, samples=format in WITH_SAMPLES), selection) for each in ids)
+        kept = _Counted(records) if format in ("csv", "parquet") else list(records)  # those two need one run at a time
         try:
-            content = _render(records, format, store.shown)
+            content = _render(kept, format, store.shown)
         except ExportError as error:
             raise UsageError(str(error)) from None
+    if not (kept.points if isinstance(kept, _Counted) else sum(len(record.points) for record in kept)):
+        raise UsageError(f"no point of {', '.join(ids)} fits what was asked for; 'benchrun show' lists what there is")
     _write(content.encode() if isinstance(content, str) else content, output)
-    left_out = _left_out(records, format)
+    left_out = _left_out(kept, format) if isinstance(kept, list) else None
     if left_out:
         print(f"benchrun: note: {left_out}", file=sys.stderr)
     return 0
 
 
-def _render(records: list[RunRecord], format: str, db: str) -> str | bytes:
-    if format == HTML:
+class _Counted:
+    """Runs, taken one at a time, and how many points they had."""
+
+    def __init__(self, records: Iterable[RunRecord]) -> None:
+        self._records, self.points = records, 0
+
+    def __iter__(self) -> Iterator[RunRecord]:
+        for record in self._records:
+            self.points += len(record.points)
+            yield record
+
+
+def _render(records: _Counted | list[RunRecord], format: str, db: str) -> str | bytes:
+    if format == HTML and isinstance(records, list):
         from benchrun.dashboard.report import run_report
 
         return run_report(records[0], datetime.now(UTC))
@@ -64,7 +75,7 @@ def _render(records: list[RunRecord], format: str, db: str) -> str | bytes:
 
 def _left_out(records: list[RunRecord], format: str) -> str | None:
     """What a format of another tool has no place for."""
-    if format in ("markdown", "csv", "json", "parquet", HTML):
+    if format in ("markdown", "json", HTML):
         return None
     points = [(record, planned) for record in records for planned in record.points]
     failed = sum(record.status(planned) != "ok" for record, planned in points)

@@ -110,7 +110,7 @@ def test_export(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> N
 
     def act(_: int) -> None:
         with open_store(two[0], read_only=True) as store:
-            data = export_runs([store.run(run.id, samples=True) for run in store.runs()], "parquet")
+            data = export_runs((store.run(run.id, samples=True) for run in store.runs()), "parquet")
         assert isinstance(data, bytes) and len(data) > ROWS
 
     assert max(timed(capsys, "export to Parquet", act)) <= 10
