@@ -12,6 +12,7 @@ from benchrun.backends.registry import UnknownBackend, load_backend
 from benchrun.runner.devices import list_devices, usable_cores
 from benchrun.runner.errors import UsageError
 from benchrun.runner.lists import LARGEST
+from benchrun.runner.privacy import hide_home
 from benchrun.runner.protocol import Protocol
 
 WORKLOADS = ("padded",)
@@ -40,8 +41,8 @@ class SweepRequest:
     protocol: Protocol = field(default_factory=Protocol)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """Plain JSON values. The home folder is written `~`, so that no user's name is stored."""
+        return dict(hide_home(asdict(self)))
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> SweepRequest:

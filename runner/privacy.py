@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 HIDDEN = "[hidden]"
@@ -41,4 +41,17 @@ def redact_values(values: Any) -> Any:
         return {name: redact_values(value) for name, value in values.items()}
     if isinstance(values, list | tuple):
         return [redact_values(value) for value in values]
+    return values
+
+
+def hide_home(values: Any, home: str | None = None) -> Any:
+    """JSON values whose texts begin with `~` where they began with the user's home folder; other texts stay as they are."""
+    home = str(Path.home()) if home is None else home
+    if isinstance(values, str):
+        inside = home != "/" and (values == home or values.startswith(home.rstrip("/") + "/"))
+        return "~" + values[len(home.rstrip("/")) :] if inside else values
+    if isinstance(values, Mapping):
+        return {name: hide_home(value, home) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(hide_home(value, home) for value in values)
     return values

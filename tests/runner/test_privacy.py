@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchrun.backends.catalogue import find_weights
 from benchrun.runner import environment
 from benchrun.runner.environment import read_environment
-from benchrun.runner.privacy import redact, redact_values
+from benchrun.runner.plan import SweepRequest
+from benchrun.runner.privacy import hide_home, redact, redact_values
 from tests.telemetry.nvml_double import Nvml
 
 WORDS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=12, max_size=30).map(
@@ -58,6 +60,20 @@ def test_of_a_path_its_last_part_stays() -> None:
     assert redact_values({"a": ["/home/alice/x", 3, None, {"b": ("/root/y/z",)}]}) == {
         "a": ["…/x", 3, None, {"b": ["…/z"]}]
     }
+
+
+def test_a_stored_request_names_no_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And finds the model again."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"")
+    request = SweepRequest(models=(f"{tmp_path}/m", "bert-base"), weights=f"{tmp_path}/m", device="cpu")
+    stored = json.loads(json.dumps(request.to_json()))
+    assert str(tmp_path) not in json.dumps(stored) and stored["models"] == ["~/m", "bert-base"]
+    again = SweepRequest.from_json(stored)
+    assert again.weights is not None and find_weights(again.weights) == find_weights(f"{tmp_path}/m")
+    assert hide_home(["/home/ann", "/home/anna/x", 1, "/"], "/home/ann") == ["~", "/home/anna/x", 1, "/"]
+    assert hide_home("/root/x", "/") == "/root/x"
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
