@@ -21,12 +21,8 @@ def names_of_pairs(rows: pd.DataFrame) -> list[str]:
     """A name for each row with only what differs between the rows, no two alike."""
     several = {name: rows[name].nunique(dropna=False) > 1 for name in ("backend", "variant", "model", "head", "dtype")}
     engine = several["backend"] or several["variant"]
-    names = []
-    for row in rows_of(rows):
-        whole = point_text(row, model=several["model"] or several["head"])
-        words = whole.split(" ")
-        parts = words if engine else words[1:]
-        names.append(" ".join(part for part in parts if several["dtype"] or part != row.dtype))
+    model = several["model"] or several["head"]
+    names = [point_text(row, engine=engine, model=model, dtype=several["dtype"]) for row in rows_of(rows)]
     used: dict[str, int] = {}
     found = []
     for name in names:

@@ -24,12 +24,12 @@ def findings(words: Iterable[str | None]) -> str:
     return f"{count(sum(counts.values()), 'point')}: {', '.join(parts)}." if parts else "No point to compare."
 
 
-def point_text(row: Any, *, model: bool = True) -> str:
-    """`torch:eager tiny fp32 b8 s128`."""
-    parts = [engine_text(row.backend, row.variant)]
+def point_text(row: Any, *, engine: bool = True, model: bool = True, dtype: bool = True) -> str:
+    """`torch:eager tiny encoder fp32 b8 s128`, or only parts of it."""
+    parts = [engine_text(row.backend, row.variant)] if engine else []
     parts += [short(row.model, 32)] if model and known(row.model) else []
     parts += [short(row.head, 16)] if model and known(row.head) else []
-    parts += [short(row.dtype, 12)] if known(row.dtype) else []
+    parts += [short(row.dtype, 12)] if dtype and known(row.dtype) else []
     return short(" ".join([*parts, shape_text(row)]), 90)
 
 

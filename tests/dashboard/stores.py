@@ -20,7 +20,8 @@ MOMENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROTOCOL = "v1;sync=iteration;streams=1;transfers=exclude;cache=warm;inputs=uniform/4/seed0;percentiles=linear"
 HOSTILE = (
     '<script>window.pwned=1</script><img src=x onerror="window.pwned=1">\'"\\`**bold** [link](javascript:alert(1)) '
-    "![i](http://example.invalid/i.png) :red[red] $x^2$ 🐍 =cmd|' /C calc'!A0"
+    "![i](http://example.invalid/i.png) :red[red] $x^2$ www.example.invalid https://example.invalid/x "
+    "a@example.invalid 🐍 =cmd|' /C calc'!A0"
 )
 LONG = HOSTILE + "é" * 10_000
 Build = Callable[[Store], None]

@@ -303,7 +303,8 @@ def test_hostile_names_stay_text(path: str, visit: Callable[..., Visit]) -> None
     assert page.evaluate("window.pwned") is None
     assert (
         page.locator(
-            "[data-testid=stMain] img, [data-testid=stMain] script, [data-testid=stMain] a[href^=javascript]"
+            "[data-testid=stMain] img, [data-testid=stMain] script, [data-testid=stMain] a[href^=javascript], "
+            "[data-testid=stMain] a[href^='http']:not([href^='http://127.0.0.1']), [data-testid=stMain] a[href^='mailto:']"
         ).count()
         == 0
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
@@ -165,6 +166,14 @@ def test_markdown_is_escaped(text: str) -> None:
         if letter in "`*_[]<>:$!~|#":
             before = len(found[:i]) - len(found[:i].rstrip("\\"))
             assert before % 2 == 1, found
+
+
+def test_markdown_makes_no_link_of_an_address() -> None:
+    """Seen in a screenshot: an address in an error message had become a link, though every special character was escaped."""
+    for text in ("http://a.invalid/x", "HTTPS://a.invalid", "www.a.invalid", "me@a.invalid", "mailto:me@a.invalid"):
+        bare = markdown(text).replace("\\", "")
+        assert bare != text and bare.replace("\N{WORD JOINER}", "") == text
+        assert not re.search(r"https?:|www\.|@a|mailto:", bare, re.IGNORECASE)
 
 
 def test_csv_defuses_formulas_and_lists() -> None:
