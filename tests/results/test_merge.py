@@ -124,6 +124,20 @@ def _first_samples(path: Path, run_id: str) -> Any:
         return store.run(run_id, samples=True).measurements[0].row.host_samples
 
 
+def test_into_and_out_of_each_kind_of_database(location: str, tmp_path: Path, fill: Callable[..., None]) -> None:
+    first, back = tmp_path / "first.db", tmp_path / "back.db"
+    with open_store(first) as store:
+        fill(store, "r", 5)
+        put_gate(store, "r")
+    with open_store(location) as store:
+        assert outcomes(merge_database(store, first)) == {"r": "added", "gate-1": "added"}
+        assert outcomes(merge_database(store, first)) == {"r": "known", "gate-1": "known"}
+    with open_store(back) as store:
+        assert outcomes(merge_database(store, location)) == {"r": "added", "gate-1": "added"}
+        assert outcomes(merge_database(store, first)) == {"r": "known", "gate-1": "known"}
+    assert contents(back) == contents(first)
+
+
 def test_a_run_that_went_on_after_it_was_copied(
     tmp_path: Path, new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement
 ) -> None:
