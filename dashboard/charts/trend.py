@@ -112,7 +112,9 @@ def _mark_layers(marks: pd.DataFrame, table: pd.DataFrame, x: Any, look: Look) -
     placed = placed.assign(
         text=[short(text, 44) for text in placed["text"]], row=[12 * (i % 4) for i in range(len(placed))]
     )
-    colours = dict(zip(MARK_KINDS, (look.muted, look.failed, look.slower, look.faster, look.muted), strict=True))
+    colours: dict[str, str] = dict(
+        zip(MARK_KINDS, (look.muted, look.failed, look.slower, look.faster, look.muted), strict=True)
+    )
     layers: list[Any] = []
     # Colours and heights are values, not encodings: a scale of their own would tear the legend of the series in two.
     for kind, part in placed.groupby("kind", sort=False):

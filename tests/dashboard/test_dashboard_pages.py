@@ -75,7 +75,8 @@ def test_every_page_copes_with_every_database(
     test = open_page(page, str(databases(kind)), monkeypatch)
     assert not test.exception and not test.error
     assert [each.value for each in test.title] == [PAGES[page][0]]
-    if kind in ("several", "hostile", "gated"):  # what the first run wrote into URL and session must not upset the second
+    # what the first run wrote into URL and session must not upset the second
+    if kind in ("several", "hostile", "gated"):
         test.run()
         assert not test.exception and not test.error
 
