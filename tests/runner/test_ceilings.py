@@ -31,7 +31,9 @@ def test_the_kernels_do_what_they_say() -> None:
     with open_copy("cpu") as kernel:
         copied = kernel.enqueue()
         assert (
-            isinstance(copied, torch.Tensor) and kernel.work == 2.0 * copied.nbytes and copied[:100_000].unique().numel() == 256
+            isinstance(copied, torch.Tensor)
+            and kernel.work == 2.0 * copied.nbytes
+            and copied[:100_000].unique().numel() == 256
         )
     with open_launch("cpu") as kernel:
         assert (kernel.enqueue(), kernel.enqueue())[1] == torch.tensor([2.0]) and kernel.work == 1
