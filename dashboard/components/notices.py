@@ -12,7 +12,7 @@ from benchrun.dashboard.components.text import markdown
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Something that a view does not show. `what` is plain text, `href` a link to a view that does."""
+    """Something that a view does not show. `what` is plain text."""
 
     what: str
 

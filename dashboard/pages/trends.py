@@ -15,7 +15,7 @@ from benchrun.dashboard.components.database import Database
 from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look
 from benchrun.dashboard.components.filters import Filters
-from benchrun.dashboard.components.group_filter import choose_group
+from benchrun.dashboard.components.group_filter import choose_group, say_group
 from benchrun.dashboard.components.links import link
 from benchrun.dashboard.components.notices import LeftOut, show_empty, show_left_out, show_unknown
 from benchrun.dashboard.components.text import markdown
@@ -77,6 +77,7 @@ def show(database: Database) -> None:
         show_empty("No such point", "No measured point has this engine, batch and sequence length together.")
         filters.commit()
         return
+    say_group(group, chosen)
     course = database.read(history, group.fingerprint, tuple(sorted(chosen["point_key"])))
     names = dict(zip(chosen["point_key"], chosen["series"], strict=True))
     course = course.assign(series=course["point_key"].map(names))
