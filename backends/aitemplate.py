@@ -150,7 +150,7 @@ class AITemplateBackend(Backend):
             },
             "cuda_13": aitemplate_target.corrections(compiler, gpu.kind),
             "fast_math": settings.get("AIT_USE_FAST_MATH", "1") == "1",
-            "settings": settings,
+            "settings": aitemplate_target.shown_settings(settings),
         }
         with build.phase("load"):
             weights = aitemplate_bert.pack_weights(model.module.state_dict(), plan)

@@ -243,6 +243,11 @@ def engine_settings(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def shown_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings as facts: a value that may be a path, which names folders and users, becomes `(a path)`."""
+    return {name: "(a path)" if re.search(r"[/\\~]", value) else value for name, value in settings.items()}
+
+
 @contextmanager
 def environment_set(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for a while: AITemplate takes these settings from nowhere else."""

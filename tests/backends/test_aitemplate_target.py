@@ -249,6 +249,22 @@ def test_the_engines_own_settings_are_kept() -> None:
     assert target.engine_settings(given) == {"AIT_COMPILER_OPT": "-O1", "AIT_USE_FAST_MATH": "0"}
 
 
+def test_settings_tell_no_paths() -> None:
+    given = {
+        "AIT_COMPILER_OPT": "-O1",
+        "AIT_CUSTOM_HEADERS": "/home/ada/headers",
+        "AIT_CACHE": "~ada",
+        "AIT_TWO": "-I/home/ada/include -O2",
+        "AIT_THREE": r"C:\\Users\\ada",
+        "AIT_FOUR": "folder/below",
+        "AIT_USE_FAST_MATH": "0",
+    }
+    shown = target.shown_settings(target.engine_settings(given))
+    assert shown.keys() == given.keys()
+    assert {name for name, value in shown.items() if value != "(a path)"} == {"AIT_COMPILER_OPT", "AIT_USE_FAST_MATH"}
+    assert "ada" not in str(shown) and shown["AIT_COMPILER_OPT"] == "-O1"
+
+
 def test_variables_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CACHE_DIR", "before")
     monkeypatch.delenv("NUM_BUILDERS", raising=False)
