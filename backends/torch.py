@@ -64,6 +64,12 @@ class TorchBackend(Backend):
                 "auto",
                 ("auto", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
             ),
+            Option(
+                "static_inputs",
+                "tell the compiler that inputs stay at their addresses, so that its CUDA graph need not copy them",
+                "on",
+                ("on", "off"),
+            ),
         ),
     )
 

@@ -283,6 +283,7 @@ def test_compiled_code_answers_right_and_proves_that_it_ran(compiled: tuple[Mode
         assert compare(run(session, inputs), Reference(one_layer, "cpu").exact(inputs), "fp32").ok
     facts = session.facts()
     assert (facts["compiled_graphs"], facts["compile_mode"], facts["cuda_graph"]) == (1, "default", False)
+    assert facts["static_inputs"] is True  # and yet it answers for each input set that is bound
     assert facts["compute_dtypes"]["matmul"] == "fp32" and facts["activation"] == "gelu"
     assert "scaled_dot_product_attention" in facts["attention"]
 
@@ -299,6 +300,17 @@ def test_code_that_was_not_compiled_alone_is_refused(
     monkeypatch.setitem(counters["graph_break"], "a call to print", 3)
     with pytest.raises(WrongVariant, match="and 3 graph breaks"):
         session.facts()
+
+
+def test_inputs_are_told_to_stay_where_they_are_unless_asked_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiles_nothing(module: Any, **_: Any) -> Any:
+        return module
+
+    monkeypatch.setattr(torch, "compile", compiles_nothing)
+    for asked, marks in ((), {"unguarded"}), ((("static_inputs", "off"),), {None}):
+        session = CompileSession(copy_of(TINY), point_of(variant="compile", options=asked), CPU)
+        buffers = [each for each in session._args if each is not None]
+        assert {getattr(each, "_dynamo_static_input_type", None) for each in buffers} == marks
 
 
 class Unpredictable(torch.nn.Module):
