@@ -283,6 +283,14 @@ class Backend(abc.ABC):
             return f"{about.name}:{variant} needs {', '.join(absent)}, which is not installed: {install}"
         return None
 
+    @classmethod
+    def built(cls, cache: ArtefactCache) -> Mapping[str, str]:  # noqa: ARG003 - engines that keep artefacts override this
+        """Variants that have something to run in the artefact cache, each with how far that is: `built` or `compiled`.
+
+        Answered without importing the engine.
+        """
+        return {}
+
     @abc.abstractmethod
     def probe(self) -> Availability:
         """Import the engine and say what it can do on this machine. Never raises."""

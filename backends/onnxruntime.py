@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from benchrun.backends.onnxruntime_trace import Trace
 
 
+# all builds of ONNX Runtime own one import name
+REPLACE = "pip uninstall onnxruntime, where that is installed, then "
+GPU_INSTALL = f"{REPLACE}pip install 'benchrun-inference[ort-gpu]'"
+
+
 class OrtBackend(Backend):
     """Keeps one loaded session, which all points of a worker share that differ in batch and length only."""
 
@@ -42,6 +47,8 @@ class OrtBackend(Backend):
                 ("cuda",),
                 ("fp32", "tf32", "fp16", "bf16"),
                 {"cuda": "never run"},
+                ("onnxruntime-gpu",),
+                GPU_INSTALL,
             ),
             Variant(
                 "tensorrt",
@@ -49,6 +56,8 @@ class OrtBackend(Backend):
                 ("cuda",),
                 ("fp32", "fp16", "bf16"),
                 {"cuda": "never run"},
+                ("onnxruntime-gpu",),
+                GPU_INSTALL,
             ),
             Variant(
                 "migraphx",
@@ -56,8 +65,18 @@ class OrtBackend(Backend):
                 ("rocm",),
                 ("fp32", "fp16"),
                 {"rocm": "never run"},
+                ("onnxruntime-migraphx",),
+                f"{REPLACE}pip install 'benchrun-inference[ort-migraphx]'",
             ),
-            Variant("openvino", "OpenVINO execution provider on the CPU", ("cpu",), ("fp32",), {"cpu": "never run"}),
+            Variant(
+                "openvino",
+                "OpenVINO execution provider on the CPU",
+                ("cpu",),
+                ("fp32",),
+                {"cpu": "never run"},
+                ("onnxruntime-openvino",),
+                f"{REPLACE}pip install onnx onnxscript onnxruntime-openvino",
+            ),
         ),
         options=(
             Option(

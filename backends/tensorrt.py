@@ -23,7 +23,7 @@ from benchrun.backends.tensorrt_device import Gpu, Gpus, list_gpus
 from benchrun.backends.tensorrt_names import FLAVOURS, RTX, TENSORRT, Bindings, Flavour, how_to_install, load_bindings
 
 if TYPE_CHECKING:
-    from benchrun.backends.cache import Artefact
+    from benchrun.backends.cache import Artefact, ArtefactCache
     from benchrun.backends.models import Model
     from benchrun.backends.tensorrt_artefacts import Order
     from benchrun.backends.tensorrt_session import Device
@@ -43,10 +43,22 @@ class TensorRtBackend(Backend):
         install=f"{TENSORRT.install}, or {RTX.install}",
         variants=(
             Variant(
-                "tensorrt", "TensorRT 10 or 11, built on the GPU it runs on", ("cuda",), DTYPES, {"cuda": "never run"}
+                "tensorrt",
+                "TensorRT 10 or 11, built on the GPU it runs on",
+                ("cuda",),
+                DTYPES,
+                {"cuda": "never run"},
+                TENSORRT.distributions,
+                TENSORRT.install,
             ),
             Variant(
-                "rtx", "TensorRT-RTX, built for any RTX GPU, even without one", ("cuda",), DTYPES, {"cuda": "built"}
+                "rtx",
+                "TensorRT-RTX, built for any RTX GPU, even without one",
+                ("cuda",),
+                DTYPES,
+                {"cuda": "built"},
+                RTX.distributions,
+                RTX.install,
             ),
         ),
         options=(
@@ -73,6 +85,13 @@ class TensorRtBackend(Backend):
         return (
             f"trt needs {', '.join(absent)}, which is not installed: pip install {' '.join(absent)}" if absent else None
         )
+
+    @classmethod
+    def built(cls, cache: ArtefactCache) -> Mapping[str, str]:
+        from benchrun.backends.tensorrt_artefacts import ENGINE_KIND
+
+        libraries = {entry.ingredients.get("library") for entry in cache.entries() if entry.kind == ENGINE_KIND}
+        return {flavour.name: "built" for flavour in FLAVOURS.values() if flavour.library in libraries}
 
     def probe(self, variant: str | None = None) -> Availability:
         """What works here, of both flavours or of one. Not ok where an engine could be built but not run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -13,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchrun.backends.contract import Description, Variant
+from benchrun.backends.cache import default_cache
+from benchrun.backends.contract import Backend, BackendError, Description, Variant
 from benchrun.backends.registry import UnknownBackend, backend_entries, load_backend
 from benchrun.runner.cli.tables import WIDE
 from benchrun.runner.devices import list_devices
@@ -68,14 +70,15 @@ def list_backends(*, as_json: bool, check: bool) -> int:
             line.engine, here, ", ".join(line.versions.values()), *more, line.verified, by_level(line.project)
         )
     console.print(table, highlight=False)
-    for line in lines:
-        if line.reason:
-            console.print(Text.assemble((line.engine, "bold"), f": {line.reason}"), highlight=False)
-    console.print(
-        "executed, built, compiled or never run: how far it got here, by your stored runs, and in the project (docs/engines.md)",
-        style="dim",
-        highlight=False,
+    for reason in dict.fromkeys(line.reason for line in lines if line.reason):
+        engines = ", ".join(line.engine for line in lines if line.reason == reason)
+        rest = f" {said}" if (said := reason.removeprefix(f"{engines} ")) != reason else f": {reason}"
+        console.print(Text.assemble((engines, "bold"), rest), highlight=False)
+    told = (
+        "executed, built, compiled or never run: how far it got here, by your stored runs and cache, and in the project"
     )
+    elsewhere = "" if wide else "; devices, dtypes and install commands: --json, or a terminal of 120 columns"
+    console.print(f"{told} (docs/engines.md){elsewhere}", style="dim", highlight=False)
     return 0
 
 
@@ -95,16 +98,33 @@ def describe_backend(name: str, *, check: bool) -> list[Line]:
         return [Line(name, False, str(error), {}, (), (), "", NEVER, {}, "")]
     about = backend.description
     missing = {variant.name: backend.missing(variant.name) for variant in about.variants}
+    built = _built(backend)
     found = probe(name) if check and None in missing.values() else None
-    return [_line(about, variant, missing[variant.name], found) for variant in about.variants]
+    return [
+        _line(about, variant, missing[variant.name], found, built.get(variant.name, NEVER))
+        for variant in about.variants
+    ]
 
 
-def _line(about: Description, variant: Variant, missing: str | None, found: dict[str, Any] | None) -> Line:
+def _built(backend: type[Backend]) -> Mapping[str, str]:
+    """How far variants got with what lies in the artefact cache; nothing where there is no usable cache."""
+    try:
+        return backend.built(default_cache())
+    except (BackendError, OSError):
+        return {}
+
+
+def _line(
+    about: Description, variant: Variant, missing: str | None, found: dict[str, Any] | None, built: str = NEVER
+) -> Line:
     names = variant.distributions or about.distributions
     versions = {each: found_version for each in names if (found_version := installed_version(each))}
     devices = tuple(device for device in list_devices() if device.partition(":")[0] in variant.devices)
     reason = missing or ""
-    dtypes = variant.dtypes
+    cuda = any(device.startswith("cuda") for device in devices)
+    dtypes = tuple(
+        dtype for dtype in variant.dtypes if dtype != "tf32" or cuda or not devices
+    )  # it exists on NVIDIA GPUs only
     if found is not None and missing is None:
         versions = dict(found.get("versions") or versions)
         reason = found["reason"]
@@ -121,8 +141,8 @@ def _line(about: Description, variant: Variant, missing: str | None, found: dict
         versions=versions,
         devices=devices,
         dtypes=dtypes,
-        install=about.install,
-        verified="executed" if (about.name, variant.name) in executed_here() else NEVER,
+        install=variant.install or about.install,
+        verified="executed" if (about.name, variant.name) in executed_here() else built,
         project=dict(variant.verified),
         summary=variant.summary,
         checked=found is not None,

@@ -1,0 +1,112 @@
+"""`benchrun backends` as a user meets it, and what a sweep says of an engine that is not there. The real command, this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from benchrun.backends.cache import ArtefactCache
+from benchrun.results.store import open_store
+from benchrun.runner.cli import backends_command
+from benchrun.runner.environment import installed_version
+from tests.conftest import Bench
+
+BUILT_IN = ("ait:cuda", "ait:rocm", "ort:cpu", "ort:cuda", "torch:eager", "torch:compile", "trt:tensorrt", "trt:rtx")
+LEVELS = {"executed", "built", "compiled", "never run"}
+TRT = "TensorRT is not installed: pip install tensorrt"
+tensorrt_is_absent = pytest.mark.skipif(
+    installed_version("tensorrt") is not None, reason="TensorRT is installed here: nothing to refuse"
+)
+
+
+def lines(bench: Bench, *arguments: str) -> dict[str, dict[str, Any]]:
+    outcome = bench("backends", "--json", *arguments)
+    assert outcome.status == 0 and outcome.err == ""
+    return {each["engine"]: each for each in json.loads(outcome.out)["backends"]}
+
+
+def test_every_engine_is_told_with_versions_and_commands(bench: Bench) -> None:
+    found = lines(bench)
+    assert set(BUILT_IN) <= found.keys()
+    for each in found.values():
+        assert each["verified"] in LEVELS and (each["available"] or each["reason"])
+        assert set(each["project"].values()) <= LEVELS
+    cpu = found["ort:cpu"]
+    assert cpu["available"] and cpu["devices"] == ["cpu"] and cpu["dtypes"] == ["fp32", "int8"]
+    assert cpu["versions"] == {"onnxruntime": installed_version("onnxruntime")}
+    for engine, package in (("ort:openvino", "onnxruntime-openvino"), ("ort:migraphx", "ort-migraphx")):
+        assert not found[engine]["available"] and package in found[engine]["install"]
+        assert found[engine]["versions"] == {}  # another build's version is not its own
+    assert ("tf32" in found["torch:eager"]["dtypes"]) is any("cuda" in each for each in found["torch:eager"]["devices"])
+    rtx = found["trt:rtx"]
+    assert set(rtx["versions"]) == {"tensorrt-rtx-cu13-bindings"} and "tensorrt-rtx-cu13-libs" in rtx["install"]
+
+
+@tensorrt_is_absent
+def test_the_table_fits_80_columns_and_says_why_not(bench: Bench) -> None:
+    narrow = Bench(bench.folder, {"COLUMNS": "80"})
+    outcome = narrow("backends")
+    assert outcome.status == 0 and max(map(len, outcome.out.splitlines())) <= 80
+    flowing = " ".join(outcome.out.split())
+    assert TRT in flowing and "NVIDIA's own package index" in flowing
+    assert "ait:cuda, ait:rocm: AITemplate is not installed" in flowing  # said once for both
+    wide = bench("backends").out
+    assert "fp32 int8" in wide and "devices" in wide
+
+
+def test_what_has_run_or_was_built_here_is_told(bench: Bench) -> None:
+    assert lines(bench)["torch:eager"]["verified"] == lines(bench)["trt:rtx"]["verified"] == "never run"
+    measured = bench("--backend", "torch", "--model", "tiny", "--seq", "8", "--iterations", "10", "--warmup", "0")
+    assert measured.status == 0
+    assert bench("build", "--backend", "trt:rtx", "--target", "SM86", "--model", "tiny", "--seq", "8").status == 0
+    found = lines(bench)
+    assert (found["torch:eager"]["verified"], found["trt:rtx"]["verified"]) == ("executed", "built")
+    assert found["torch:compile"]["verified"] == found["trt:tensorrt"]["verified"] == "never run"
+
+
+def test_check_asks_each_engine_in_a_process_of_its_own(bench: Bench) -> None:
+    found = lines(bench, "--check")
+    assert found["torch:eager"]["checked"] and found["torch:eager"]["available"]
+    assert "onnx" in found["ort:cpu"]["versions"]
+    hostile = found["hostile:behaved"]  # its probe raises
+    assert not hostile["available"] and "asking it failed: RuntimeError: a probe must not raise" in hostile["reason"]
+
+
+def test_an_engine_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backends_command.CHECK_S == 60
+    monkeypatch.setattr(backends_command, "CHECK_S", 0.01)
+    assert backends_command.probe("torch")["reason"] == "it did not answer within 0.01 s"
+
+
+def test_a_cache_that_cannot_be_used_is_no_obstacle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchrun.backends.tensorrt import TensorRtBackend
+
+    def refuse(self: ArtefactCache) -> None:
+        raise PermissionError(13, "not yours")
+
+    monkeypatch.setattr(ArtefactCache, "entries", refuse)
+    assert backends_command._built(TensorRtBackend) == {}
+
+
+@tensorrt_is_absent
+def test_a_sweep_of_an_absent_engine_alone_is_one_sentence(bench: Bench) -> None:
+    outcome = bench("--backend", "trt", "--seq", "128,384")
+    assert outcome.status == 2 and outcome.out == ""
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(f"benchrun: {TRT}") and "NVIDIA's own package index" in line
+    assert not bench.db.exists()  # no row, not even a database
+
+
+@tensorrt_is_absent
+def test_in_a_list_its_points_are_skipped_and_the_rest_is_measured(bench: Bench) -> None:
+    shapes = ("--model", "tiny", "--seq", "8,16", "--iterations", "10", "--warmup", "0")
+    outcome = bench("--backend", "torch,trt", *shapes, "--json")
+    assert outcome.status == 1
+    found = [(each["backend"], each["status"]) for each in outcome.document["points"]]
+    assert sorted(found) == [("torch", "ok"), ("torch", "ok"), ("trt", "skipped"), ("trt", "skipped")]
+    for each in outcome.document["points"]:
+        assert each["backend"] == "torch" or each["error"].startswith(TRT)
+    with open_store(bench.db, read_only=True) as store:
+        assert store.run(store.resolve_run("last")).run.state == "finished"
