@@ -154,6 +154,10 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
 
 def check_request(request: SweepRequest) -> None:
     """Refuse values that are out of their range or list."""
+    if request.protocol.transfers == "include":
+        raise UsageError(
+            "--transfers include is not offered yet: copies to and from the device are always outside the timed call"
+        )
     for name, value, allowed in (
         ("workload", request.workload, WORKLOADS),
         ("transfers", request.protocol.transfers, TRANSFERS),
@@ -230,7 +234,7 @@ def name_device(text: str) -> str:
     """`cuda` becomes `cuda:0`, whether it is here or not. Raises UsageError for what is no kind of device."""
     kind, _, index = text.partition(":")
     if kind not in DEVICE_KINDS or not (index or "0").isdigit():
-        raise UsageError(f"there is no device {text!r}: choose from {', '.join(list_devices())}")
+        raise UsageError(f"there is no device {text!r} here: choose from {', '.join(list_devices())}")
     return "cpu" if kind == "cpu" and not index else f"{kind}:{index or 0}"
 
 

@@ -124,6 +124,7 @@ def test_without_a_variant_the_first_one_for_the_device_is_taken(monkeypatch: py
         ({"device": "tpu"}, "there is no device 'tpu' here"),
         ({"workload": "nosuch"}, "unknown workload 'nosuch': choose from padded"),
         ({"protocol": Protocol(transfers="sometimes")}, "unknown transfers 'sometimes': choose from exclude"),
+        ({"protocol": Protocol(transfers="include")}, "--transfers include is not offered yet: copies to and from"),
         ({"protocol": Protocol(iterations=0)}, "--iterations 0 is too small: it must be at least 1"),
         ({"protocol": Protocol(warmup=-1)}, "--warmup -1 is too small"),
         ({"protocol": Protocol(max_time_s=0)}, "--max-time 0 is too small"),
