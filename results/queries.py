@@ -180,7 +180,9 @@ def _measurements(connection: Connection, run_id: str, *, samples: bool) -> list
         for each in connection.execute(sets):
             kept[each.measurement_id][each.clock] = decode(each.data, each.n, each.version)
     query = select(Measurement).where(Measurement.run_id == run_id, CURRENT).order_by(Measurement.id)
-    rows = (dict(row) for row in connection.execute(query).mappings())
+    found = connection.execute(query)
+    names = tuple(found.keys())
+    rows = (dict(zip(names, row, strict=True)) for row in found)
     return [MeasurementRecord(row["id"], row["launch_id"], measurement_row(row, kept.get(row["id"]))) for row in rows]
 
 

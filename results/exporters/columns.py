@@ -75,6 +75,8 @@ _CELL_FIELDS = tuple(f.name for f in fields(MeasurementRow) if f.name not in (*_
 _SUMMARY_FIELDS = tuple(f.name for f in fields(Summary))
 _PARITY_FIELDS = tuple(f.name for f in fields(Parity))
 _PLACE_FIELDS = tuple(name for name in _PLACE if name != "seq_per_joule")
+_POINT_JSON = tuple(f.name for f in fields(PointRow) if _kind(f.type) == "json")
+_get_point = attrgetter(*_POINT_FIELDS)
 _get_cells, _get_place = attrgetter(*_CELL_FIELDS), attrgetter(*_PLACE_FIELDS)
 _get_parts = {
     "parity": attrgetter(*_PARITY_FIELDS),
@@ -101,7 +103,9 @@ def flat_rows(record: RunRecord) -> Iterator[dict[str, Any]]:
         "fingerprint": run.environment.fingerprint,
     }
     for planned in record.points:
-        shared = of_run | {name: _plain(getattr(planned.point, name)) for name in _POINT_FIELDS}
+        shared = of_run | dict(zip(_POINT_FIELDS, _get_point(planned.point), strict=True))
+        for name in _POINT_JSON:
+            shared[name] = plain_json(shared[name])
         for measurement in record.by_point[planned.point.key]:
             row = measurement.row
             place = dict(zip(_PLACE_FIELDS, _get_place(record.position(planned, row)), strict=True))
@@ -113,12 +117,9 @@ def flat_rows(record: RunRecord) -> Iterator[dict[str, Any]]:
 def _measurement(row: MeasurementRow) -> dict[str, Any]:
     cells = dict(zip(_CELL_FIELDS, _get_cells(row), strict=True))
     for name in _JSON_FIELDS:
-        cells[name] = _plain(getattr(row, name))
+        value = getattr(row, name)
+        cells[name] = None if value is None else plain_json(value)
     for part, value in (("host", row.host), ("device", row.device), ("parity", row.parity)):
         cells |= _NOTHING[part] if value is None else zip(_PART_NAMES[part], _get_parts[part](value), strict=True)
     cells["host_samples_ns"], cells["device_samples_ns"] = row.host_samples, row.device_samples
     return cells
-
-
-def _plain(value: Any) -> Any:
-    return plain_json(value) if isinstance(value, dict | tuple) else value
