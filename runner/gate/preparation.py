@@ -129,7 +129,7 @@ def plan_sweep(request: GateRequest, places: Mapping[Side, Place], sweep: Mappin
 
     for side in SIDES:
         plan_side(sweep, options[side], note(side))
-    introductions = {
+    introductions: dict[Side, Introduction] = {
         side: introduce(places[side].python, asked[side], places[side].environment, shown=places[side].label)
         for side in SIDES
     }
@@ -137,7 +137,7 @@ def plan_sweep(request: GateRequest, places: Mapping[Side, Place], sweep: Mappin
     def lacks(side: Side) -> Callable[[str, str], str | None]:
         return lambda backend, variant: introductions[side].missing.get(f"{backend}:{variant}")
 
-    plans = {side: plan_side(sweep, options[side], lacks(side)) for side in SIDES}
+    plans: dict[Side, Plan] = {side: plan_side(sweep, options[side], lacks(side)) for side in SIDES}
     return SweepSides(
         places=places, introductions=introductions, plans=plans, paired=pair_plans(plans["base"], plans["new"])
     )

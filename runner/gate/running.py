@@ -80,7 +80,7 @@ def _run_sweeps(request: GateRequest, store: Store, around: Surroundings) -> Gat
     places = find_places(request, around.folder, around.cache, around.tell)
     sides = plan_sweep(request, places, request.sweep)
     gate_id, started, ids = new_ids()
-    described = {side: describe_sweep_side(side, sides, request, ids[side]) for side in SIDES}
+    described: dict[Side, GateSide] = {side: describe_sweep_side(side, sides, request, ids[side]) for side in SIDES}
     check_sides(described["base"], described["new"], aa=request.aa)
     plan = GatePlan(
         base=described["base"].subject,
@@ -129,10 +129,12 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
     places = find_places(request, around.folder, around.cache, around.tell)
     gate_id, started, ids = new_ids()
     commands = {"base": request.base.command or "", "new": request.new.command or ""}
-    described = {side: describe_command_side(side, places[side], commands[side], ids[side]) for side in SIDES}
+    described: dict[Side, GateSide] = {
+        side: describe_command_side(side, places[side], commands[side], ids[side]) for side in SIDES
+    }
     check_sides(described["base"], described["new"], aa=request.aa)
     threads = default_threads(request.sweep.get("threads"))
-    runners = {
+    runners: dict[Side, CommandSide] = {
         side: CommandSide(
             store,
             ids[side],
@@ -161,7 +163,8 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
         open_side_run(store, gate_id, described[side], {"command": commands[side]}, "cpu", rows)
     begin(store, draft)
     control = ControlWorkload(choose_cores(threads)) if request.settings.control else None
-    session = GateSession(store, gate_id, request.settings, draft.seed, dict(runners), control, around.listen)
+    takers: dict[Side, SideRunner] = {side: runners[side] for side in SIDES}
+    session = GateSession(store, gate_id, request.settings, draft.seed, takers, control, around.listen)
     for order in orders:
         session.book_discarded(replace(order, points=tuple(each.key for each in points if each.on(order.side))))
     return conduct(store, draft, session)
