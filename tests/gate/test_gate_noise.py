@@ -169,6 +169,7 @@ def test_the_document_says_the_same() -> None:
 def test_the_text_fits_80_columns() -> None:
     text = told(report_noise("r9", NAMES, session(), launch_s=3.0))
     assert all(len(line) <= 80 for line in text.splitlines())
+    assert "…" not in told(report_noise("r9", NAMES, session(sd=0.4)))
     assert "\x1b" not in text
     assert sentences(report_noise("r9", NAMES, session(), launch_s=3.0), GateSettings())[0].startswith(
         "Between launches: p50 "

@@ -79,7 +79,7 @@ def gate_parts(outcome: GateOutcome, width: int) -> Iterator[RenderableType]:
     yield Text(f"sides: {_calm(sides(outcome))}", style="dim")
     for remark in remarks(outcome):
         yield from _wrapped(remark, width)
-    short, shared = _shorten(names)
+    short, shared = shorten_names(names)
     yield Text(f"all points: {shared}" if shared else "", style="dim")
     yield _table(outcome, width, short)
     yield Text(_stored(outcome), style="dim")
@@ -136,7 +136,7 @@ def _launches(point: PointVerdict) -> str:
     return str(used or max(point.launches_base, point.launches_new))
 
 
-def _shorten(names: dict[str, str]) -> tuple[dict[str, str], str]:
+def shorten_names(names: dict[str, str]) -> tuple[dict[str, str], str]:
     """Names without what all of them share, so that what differs fits the table; and what that is."""
     words = {key: name.split(" ") for key, name in names.items()}
     if len(names) < 2 or len({len(each) for each in words.values()}) != 1:

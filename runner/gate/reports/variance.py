@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from benchrun.runner.gate.noise import MetricNoise, NoiseReport
+from benchrun.runner.gate.reports.terminal import shorten_names
 from benchrun.runner.gate.reports.wording import DASH, clean_name, percent
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.welch import round_significant
@@ -52,8 +53,9 @@ def variance_parts(report: NoiseReport, width: int, settings: GateSettings | Non
     yield from (
         Text(line) for each in sentences(report, settings or GateSettings()) for line in textwrap.wrap(each, width)
     )
-    yield Text("")
-    yield _table(report)
+    short, shared = shorten_names({point.key: clean_name(point.label) for point in report.points})
+    yield Text(f"all points: {shared}" if shared else "")
+    yield _table(report, width, short)
     for point in report.points:
         if point.reason:
             yield Text(f"left out: {clean_name(point.label)}: {point.reason}")
@@ -94,19 +96,19 @@ def sentences(report: NoiseReport, settings: GateSettings) -> list[str]:
     return [*found, *(f"{each[0].upper()}{each[1:]}." for each in report.notes)]
 
 
-def _table(report: NoiseReport) -> RenderableType:
+def _table(report: NoiseReport, width: int, names: dict[str, str]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
-    table.add_column("point", no_wrap=True, overflow="ellipsis", ratio=1, min_width=16)
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", width=width)
+    table.add_column("point", no_wrap=True, overflow="ellipsis", ratio=1, min_width=12)
     heads = ("between\nlaunches", "95 %\ninterval", "within\none", "drift a\nlaunch", "neigh-\nbours", "finds")
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     for point in report.points:
         for each in point.figures:
             if each.metric == "p50":
-                table.add_row(Text(clean_name(point.label)), *_cells(each))
+                table.add_row(Text(names[point.key]), *_cells(each))
     table.caption = "of p50, the launches' medians; throughput is in --json"
     return table
 
@@ -115,7 +117,7 @@ def _cells(noise: MetricNoise) -> tuple[str, ...]:
     c = noise.components
     return (
         percent(c.launch_sd),
-        f"{100 * c.launch_sd_low:.2g}–{100 * c.launch_sd_high:.2g} %",
+        f"{percent(c.launch_sd_low).removesuffix(' %')}–{percent(c.launch_sd_high)}",
         percent(c.within_sd),
         f"{100 * c.drift:+.2g} %" if abs(c.drift) > 2 * c.drift_error else DASH,
         f"{c.neighbours:+.1f}" if math.isfinite(c.neighbours) else DASH,
