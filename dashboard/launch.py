@@ -66,7 +66,7 @@ def command(port: int, host: str, browser: bool) -> list[str]:
     flags = [f"--{name}={value}" for name, value in options.items()]
     if _is_loopback(host):  # a web site that points its own name at this machine gets no answer
         flags += [f"--server.allowedHosts={name}" for name in LOOPBACK]
-    return [sys.executable, "-m", "streamlit", "run", str(script), *flags]
+    return [sys.executable, "-P", "-m", "benchrun.dashboard.start", "run", str(script), *flags]
 
 
 def _check_installed() -> None:
