@@ -14,7 +14,7 @@ from benchrun.runner.gate.launches import WARMUP, PlannedPoint
 from benchrun.runner.gate.schedule import LaunchOrder
 from benchrun.runner.launcher import Interpreter
 from benchrun.runner.plan import Missing, Plan, Planned, make_plan
-from benchrun.runner.presets import REQUEST_FIELDS, SETTINGS, make_request, parse_pairs
+from benchrun.runner.presets import SETTINGS, make_request, parse_pairs
 from benchrun.runner.sweep import Sweep, Update
 
 if TYPE_CHECKING:
@@ -143,8 +143,3 @@ def label_of(one: Planned, other: Planned) -> str:
 def _words(planned: Planned) -> tuple[str, ...]:
     p = planned.point
     return (p.engine, p.model, p.head, p.dtype, f"b{p.batch}", f"s{p.seq}", p.device)
-
-
-def side_settings() -> tuple[str, ...]:
-    """Names of sweep settings that a side may have of its own."""
-    return tuple(name for name in (*REQUEST_FIELDS, "iterations", "warmup", "max-time") if name not in NEVER_A_SIDES)

@@ -200,7 +200,7 @@ def describe(bank: Sequence[Entry]) -> dict[str, Any]:
         }
         found["points"][key] = {
             "p50_ms": math.exp(statistics.mean(logs["base"])),
-            "launch_sd": statistics.stdev(logs["base"]),
+            "launch_sd": statistics.stdev(logs["base"]) if len(logs["base"]) > 1 else None,
             **{side: math.exp(statistics.mean(logs[side]) - statistics.mean(logs["base"])) for side in SIDES[1:]},
             "launches": {side: len(logs[side]) for side in SIDES},
         }
