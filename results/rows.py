@@ -145,7 +145,9 @@ class MeasurementRow:
     least_launches: int | None = None  # kernels that one call launches at least
     energy_joules: float | None = None  # of the throughput window; None where the counter is too coarse for it
     joules_per_seq: float | None = None
-    telemetry: Mapping[str, Any] | None = None  # readings before and after, the flags' reasons, attempts that do not count
+    telemetry: Mapping[str, Any] | None = (
+        None  # readings before and after, the flags' reasons, attempts that do not count
+    )
     flags: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the protocol: iterations, warm-up, max-time, threads

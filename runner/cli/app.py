@@ -37,6 +37,9 @@ GATE_EXAMPLES = """[bold]Examples[/bold]
  benchrun gate --aa --preset quick                                      does the gate keep still on this machine?
 """
 
+# groups of commands in the help
+MEASURE, JUDGE, LOOK, EXCHANGE, MACHINE = "Measure", "Judge", "Look", "Exchange", "This machine"
+
 app = typer.Typer(
     name="benchrun",
     help=HELP,
@@ -112,7 +115,7 @@ def program(
     pass
 
 
-@app.command("run", epilog=EXAMPLES)
+@app.command("run", epilog=EXAMPLES, rich_help_panel=MEASURE)
 def run_sweep(
     backend: Annotated[
         str | None,
@@ -228,7 +231,7 @@ gate = typer.Typer(
     help="Is the new side slower than the base? Both are measured in turns, launch by launch; an alarm has to repeat.",
     invoke_without_command=True,
 )
-app.add_typer(gate, name="gate")
+app.add_typer(gate, name="gate", rich_help_panel=JUDGE)
 
 
 @gate.callback(epilog=GATE_EXAMPLES)
@@ -292,7 +295,9 @@ def gate_run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random orders; stored.", rich_help_panel="Rule")] = None,
     preset: Annotated[str | None, typer.Option(help="Named sweep settings.", rich_help_panel="Where")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file; its table gate is read.", rich_help_panel="Where")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file; its table gate is read.", rich_help_panel="Where")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="A name for the gate run.", rich_help_panel="Where")] = None,
     db: Db = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML there.", rich_help_panel="Where")] = None,
@@ -355,7 +360,7 @@ def gate_ls(
     return list_gate_runs(db, limit=limit, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=JUDGE)
 def compare(base: RunId, new: RunId, db: Db = None, json: Json = False) -> int:
     """Two stored runs side by side: ratios with their intervals. It judges nothing: sessions differ, see 'benchrun gate'."""
     from benchrun.runner.cli.compare_command import compare_runs
@@ -363,7 +368,7 @@ def compare(base: RunId, new: RunId, db: Db = None, json: Json = False) -> int:
     return compare_runs(base, new, db, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=JUDGE)
 @with_sweep_options(run_sweep)
 def variance(
     settings: dict[str, Any],
@@ -386,7 +391,7 @@ def variance(
     return measure_variance(settings, VarianceOptions(launches, run, preset, config, label, db, json))
 
 
-@app.command()
+@app.command(rich_help_panel=JUDGE)
 def history(
     point: Annotated[
         list[str], typer.Argument(help="A point's key, or words of its name: torch:eager bert-base b1 s128.")
@@ -404,7 +409,7 @@ def history(
     return show_history(point, metric, hardware, db, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_sweep_options(run_sweep)
 def build(
     settings: dict[str, Any],
@@ -427,7 +432,7 @@ def build(
     return build_sweep(settings, target, preset, config, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE)
 def backends(
     json: Json = False,
     check: Annotated[
@@ -440,7 +445,7 @@ def backends(
     return list_backends(as_json=json, check=check)
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE)
 def models(json: Json = False) -> int:
     """Models that have a name, with their shapes."""
     from benchrun.runner.cli.runs_command import list_models
@@ -448,7 +453,7 @@ def models(json: Json = False) -> int:
     return list_models(as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE)
 def doctor(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, rocm. (default: first GPU, else cpu)")] = None,
     json: Json = False,
@@ -459,7 +464,7 @@ def doctor(
     return examine(device, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE)
 def ceilings(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, rocm. (default: first GPU, else cpu)")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: usable cores)")] = None,
@@ -474,7 +479,7 @@ def ceilings(
 
 
 env = typer.Typer(help="What a run records of its machine; 'env diff A B' compares two.", invoke_without_command=True)
-app.add_typer(env, name="env")
+app.add_typer(env, name="env", rich_help_panel=MACHINE)
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, rocm. (default: first GPU, else cpu)")]
 
 
@@ -501,7 +506,7 @@ def env_diff(
     return compare_environments(first, second, device, db, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def runs(
     db: Db = None, json: Json = False, limit: Annotated[int, typer.Option(min=1, help="Latest runs to list.")] = 20
 ) -> int:
@@ -511,7 +516,7 @@ def runs(
     return list_runs(db, as_json=json, limit=limit)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def show(run: RunId, db: Db = None, json: Json = False) -> int:
     """One run: what it measured and where, as a table."""
     from benchrun.runner.cli.runs_command import show_run
@@ -519,7 +524,7 @@ def show(run: RunId, db: Db = None, json: Json = False) -> int:
     return show_run(run, db, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=EXCHANGE)
 def export(
     runs: Annotated[list[str], typer.Argument(help="Runs: ids, or 'last'.", metavar="RUN…", show_default=False)],
     format: Annotated[
@@ -547,7 +552,7 @@ def export(
     return export_runs(runs, format, output, db, wanted)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def report(
     run: RunId,
     output: Annotated[
@@ -562,7 +567,7 @@ def report(
     return report_run(run, output, db, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def dashboard(
     db: Db = None,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
@@ -577,7 +582,7 @@ def dashboard(
     return open_dashboard(db, port, host, browser=not no_browser)
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=EXCHANGE)
 def import_results(
     format: Annotated[str, typer.Argument(help="A format ('benchrun import --list' names them), or auto.")] = "",
     files: Annotated[list[Path] | None, typer.Argument(help="Files that another tool wrote.")] = None,
@@ -597,7 +602,7 @@ def import_results(
     return import_results(format, files or [], sidecar or [], db, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=EXCHANGE)
 def merge(
     others: Annotated[list[str], typer.Argument(help="Databases to read: files or URLs.", metavar="OTHER…")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
@@ -610,7 +615,7 @@ def merge(
     return merge(others, db, dry_run=dry_run, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def rm(run: RunId, db: Db = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> int:
     """Remove a run and all its samples."""
     from benchrun.runner.cli.runs_command import remove_run
@@ -619,7 +624,7 @@ def rm(run: RunId, db: Db = None, yes: Annotated[bool, typer.Option("--yes", "-y
 
 
 published = typer.Typer(help="Figures that vendors published, with their conditions.", no_args_is_help=True)
-app.add_typer(published, name="published")
+app.add_typer(published, name="published", rich_help_panel=LOOK)
 
 
 @published.command("ls")
@@ -655,7 +660,7 @@ def published_compare(
 
 
 cache = typer.Typer(help="Exported graphs, compiled engines and the like, kept between runs.", no_args_is_help=True)
-app.add_typer(cache, name="cache")
+app.add_typer(cache, name="cache", rich_help_panel=MACHINE)
 
 
 @cache.command("ls")
