@@ -63,7 +63,7 @@ def _conditions(
     record: RunRecord, planned: PlannedPoint, rows: Sequence[MeasurementRow], clock: str, counts: Sequence[int | None]
 ) -> Conditions:
     point = planned.point
-    settings = dict(_SETTING.findall(point.protocol))
+    settings: dict[str, str] = dict(_SETTING.findall(point.protocol))
     facts: Mapping[str, Any] = rows[0].facts if rows else {}
     warmups = [row.warmup_n for row in rows if row.warmup_n is not None]
     known = [count for count in counts if count is not None]
