@@ -179,11 +179,6 @@ def check_request(request: SweepRequest) -> None:
             raise UsageError(f"--{name} {number} is too small: it must be at least {least}")
         if number > LARGEST:
             raise UsageError(f"--{name} {number} is too large: it must be at most {LARGEST}")
-    if request.protocol.max_time_s >= request.timeout_s:
-        raise UsageError(
-            f"--max-time {request.protocol.max_time_s:g} leaves no time within --timeout {request.timeout_s:g}, "
-            "which a point's build, warm-up and samples share: make --timeout longer"
-        )
     for name, values in (
         ("backend", request.backends),
         ("model", request.models),

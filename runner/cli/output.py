@@ -47,9 +47,9 @@ class Output:
         for line in plan_lines(plan, seconds, db_shown, keys):
             self.log.print(line, highlight=False)
 
-    def dry_run(self, plan: Plan, seconds: float, keys: set[str] | None = None) -> None:
+    def dry_run(self, plan: Plan, seconds: float, db_shown: str | None = None, keys: set[str] | None = None) -> None:
         """The plan alone: in words, and with `--json` as a document."""
-        self.plan(plan, seconds, db_shown=None, keys=keys)
+        self.plan(plan, seconds, db_shown, keys)
         if self.as_json:
             json.dump(plan_document(plan, seconds, keys), sys.stdout, indent=1, allow_nan=False)
             sys.stdout.write("\n")

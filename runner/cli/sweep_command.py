@@ -102,7 +102,7 @@ def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, opti
         )
     keys = {planned.point.key for planned in plan.points} - _done(record, launches)
     if options.dry_run:
-        output.dry_run(plan, estimate_seconds(plan, keys), keys)
+        output.dry_run(plan, estimate_seconds(plan, keys), store.shown, keys)
         return 0
     output.plan(plan, estimate_seconds(plan, keys), store.shown, keys)
     rows = [point_row(planned.point) for planned in plan.points]

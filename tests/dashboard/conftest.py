@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def _fresh_caches() -> Iterator[None]:
     """Every test opens its database itself."""
     import streamlit as st
 
+    main = sys.modules["__main__"]
     st.cache_resource.clear()
     yield
     st.cache_resource.clear()
+    sys.modules["__main__"] = (
+        main  # AppTest leaves its script there, which a process pool would start again in its children
+    )

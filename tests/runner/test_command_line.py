@@ -115,6 +115,7 @@ def test_brackets_in_names_are_shown_as_they_are(
     monkeypatch.setattr(
         TorchBackend, "missing", classmethod(lambda cls, variant: hint if variant == "compile" else None)
     )
+    monkeypatch.setenv("COLUMNS", "400")
     folder = db.parent.parent / "[red]model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "bert", "num_hidden_layers": 1}')

@@ -36,13 +36,19 @@ def test_what_is_not_known_is_no_leak(before: int | None, after: int | None, ite
 
 
 def test_figures_are_this_processes_own() -> None:
-    before = resident_bytes()
-    block = mmap.mmap(-1, 64 * MIB)  # fresh from the kernel, whatever the allocator still holds
-    block.write(b"\1" * len(block))
-    after, peak = resident_bytes(), peak_bytes()
-    assert before is not None and after is not None and peak is not None
-    assert 60 * MIB < after - before < 80 * MIB and peak >= after - MIB
-    block.close()
+    blocks: list[mmap.mmap] = []
+    grown: list[int] = []
+    for _ in range(3):  # the least of three: other threads of the tests may take or give back memory meanwhile
+        before = resident_bytes()
+        blocks.append(mmap.mmap(-1, 64 * MIB))  # fresh from the kernel, whatever the allocator still holds
+        for start in range(0, 64 * MIB, MIB):
+            blocks[-1][start : start + MIB] = b"\1" * MIB
+        after, peak = resident_bytes(), peak_bytes()
+        assert before is not None and after is not None and peak is not None and peak >= after - MIB
+        grown.append(after - before)
+    assert 60 * MIB < min(grown) < 80 * MIB
+    for block in blocks:
+        block.close()
     reset_peak()
     lower = peak_bytes()
     assert lower is not None and lower < peak - 50 * MIB

@@ -43,19 +43,19 @@ def test_later_layers_win_and_none_counts_as_not_given() -> None:
 
 def test_every_setting_reaches_the_request() -> None:
     given: dict[str, Any] = {
-        "backend": "torch,ort:cpu", "model": ["tiny", "bert-base"], "head": "qa", "weights": "folder",
+        "backend": "torch,ort:cpu,trt", "model": ["tiny", "bert-base"], "head": "qa", "weights": "folder",
         "override": ["num_hidden_layers=2", "hidden_act=relu"], "opt": {"torch.attention": "eager"}, "batch": "1..4*2", "seq": 32,
         "dtype": "fp32", "device": "cpu", "workload": "padded", "threads": 3, "launches": 2, "timeout": 7, "try-all": True,
-        "iterations": 11, "warmup": 0, "max-time": 1, "transfers": "exclude", "repeats": 2,
+        "iterations": 11, "warmup": 0, "max-time": 1, "transfers": "exclude", "repeats": 2, "engine-per-point": True,
     }  # fmt: skip
     assert set(given) == set(SETTINGS)
     assert make_request(given) == SweepRequest(
-        backends=("torch", "ort:cpu"),
+        backends=("torch", "ort:cpu", "trt"),
         models=("tiny", "bert-base"),
         heads=("qa",),
         weights="folder",
         overrides={"num_hidden_layers": 2, "hidden_act": "relu"},
-        options={"torch.attention": "eager"},
+        options={"torch.attention": "eager", "trt.engine_per_point": "on"},
         batches=(1, 2, 4),
         seqs=(32,),
         dtypes=("fp32",),
