@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -182,7 +182,7 @@ def _measurements(connection: Connection, run_id: str, *, samples: bool) -> list
     query = select(Measurement).where(Measurement.run_id == run_id, CURRENT).order_by(Measurement.id)
     found = connection.execute(query)
     names = tuple(found.keys())
-    rows = (dict(zip(names, row, strict=True)) for row in found)
+    rows: Iterator[dict[str, Any]] = (dict(zip(names, row, strict=True)) for row in found)
     return [MeasurementRecord(row["id"], row["launch_id"], measurement_row(row, kept.get(row["id"]))) for row in rows]
 
 

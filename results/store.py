@@ -91,7 +91,7 @@ class Store:
         """Queries that return pandas frames, for notebooks: docs/python-api.md. Needs pandas."""
         from benchrun.results.notebook import Frames
 
-        return Frames(self)
+        return Frames(self)  # pyright: ignore[reportArgumentType] - takes the installed class for another one
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -71,7 +71,8 @@ def run_gate(request: GateRequest, store: Store, around: Surroundings) -> GateOu
     if request.baseline is not None:
         from benchrun.runner.gate.baseline_session import run_baseline
 
-        return run_baseline(request, store, around)
+        # pyright takes the installed class for another one than the checkout's
+        return run_baseline(request, store, around)  # pyright: ignore[reportArgumentType]
     return _run_suites(request, store, around) if request.foreign else _run_sweeps(request, store, around)
 
 

@@ -225,7 +225,8 @@ def redecide(store: Store, record: GateRecord) -> GateOutcome:
     draft = read_draft(record)
     stopped = record.gate.stopped if record.gate.state != "running" else "interrupted"
     if draft.kind == "baseline":
-        verdict = redecide_baseline(store, record, draft, stopped)
+        # pyright takes the installed class for another one than the checkout's
+        verdict = redecide_baseline(store, record, draft, stopped)  # pyright: ignore[reportArgumentType]
     else:
         verdict = decide(
             draft.plan,

@@ -346,7 +346,7 @@ def test_a_database_that_appears_and_one_that_cannot_be_read(chromium: Browser, 
         page.get_by_text("No database yet").wait_for(timeout=30_000)
         make(path, "one")
         page.reload()
-        page.get_by_text("Latest runs").wait_for(timeout=30_000)
+        page.get_by_text("Latest runs", exact=True).wait_for(timeout=30_000)
         for each in path.parent.iterdir():
             each.unlink()
         path.write_bytes(b"this is not a database, but somebody's notes")
