@@ -17,7 +17,7 @@ from typing import Any
 from benchrun.results.plain import plain_json
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunOverview, RunRecord
 from benchrun.results.rows import MeasurementRow, Parity
-from benchrun.results.statistics import ReportedSummary, Summary
+from benchrun.results.statistics import ReportedSummary, Summary, mean_of_known
 
 VERSION = 1
 
@@ -86,16 +86,16 @@ def _point(record: RunRecord, planned: PlannedPoint) -> dict[str, Any]:
         "n": sum(row.host.n or 0 for row in rows if row.host is not None),
         "device_ms": _clock([row.device for row in rows if row.device is not None]),
         "host_ms": _clock([row.host for row in rows if row.host is not None]),
-        "throughput_seq_s": _mean(row.throughput_seq_s for row in rows),
+        "throughput_seq_s": mean_of_known(row.throughput_seq_s for row in rows),
         "throughput_isolated": _any(row.throughput_isolated for row in rows),
-        "tokens_s": _mean(row.tokens_s for row in rows),
-        "padding_fraction": _mean(row.padding_fraction for row in rows),
+        "tokens_s": mean_of_known(row.tokens_s for row in rows),
+        "padding_fraction": mean_of_known(row.padding_fraction for row in rows),
         "parity": _parity([row.parity for row in rows if row.parity is not None]),
-        "build_s": _mean(row.build_s for row in rows),
-        "export_s": _mean(row.export_s for row in rows),
-        "compile_s": _mean(row.compile_s for row in rows),
-        "load_s": _mean(row.load_s for row in rows),
-        "first_run_s": _mean(row.first_run_s for row in rows),
+        "build_s": mean_of_known(row.build_s for row in rows),
+        "export_s": mean_of_known(row.export_s for row in rows),
+        "compile_s": mean_of_known(row.compile_s for row in rows),
+        "load_s": mean_of_known(row.load_s for row in rows),
+        "first_run_s": mean_of_known(row.first_run_s for row in rows),
         "artefact_bytes": _most(row.artefact_bytes for row in rows),
         "cache_hit": _all(row.cache_hit for row in rows),
         "peak_device_bytes": _most(row.peak_device_bytes for row in rows),
@@ -117,15 +117,15 @@ def _point(record: RunRecord, planned: PlannedPoint) -> dict[str, Any]:
 def _machine(record: RunRecord, planned: PlannedPoint, rows: Sequence[MeasurementRow]) -> dict[str, Any]:
     """Work, rates, share of the ceilings, energy; `telemetry` and `ceiling` are of the first launch that has them."""
     places = [record.position(planned, row) for row in rows]
-    joules = _mean(row.joules_per_seq for row in rows)
+    joules = mean_of_known(row.joules_per_seq for row in rows)
     return {
-        "flops": _mean(row.flops for row in rows),
+        "flops": mean_of_known(row.flops for row in rows),
         "least_bytes": _most(row.least_bytes for row in rows),
-        "tflop_s": _mean(each.tflop_s for each in places),
-        "gbyte_s": _mean(each.gbyte_s for each in places),
+        "tflop_s": mean_of_known(each.tflop_s for each in places),
+        "gbyte_s": mean_of_known(each.gbyte_s for each in places),
         "ceiling": next((each.ceiling for each in places if each.ceiling), None),
-        "ceiling_share": _mean(each.ceiling_share for each in places),
-        "energy_joules": _mean(row.energy_joules for row in rows),
+        "ceiling_share": mean_of_known(each.ceiling_share for each in places),
+        "energy_joules": mean_of_known(row.energy_joules for row in rows),
         "joules_per_seq": joules,
         "seq_per_joule": 1 / joules if joules else None,
         "telemetry": plain_json(next((row.telemetry for row in rows if row.telemetry), None)),
@@ -154,16 +154,16 @@ def _clock(summaries: Sequence[Summary | ReportedSummary]) -> dict[str, Any] | N
         return None
     medians = [each.p50_ms for each in summaries if each.p50_ms is not None]
     return {
-        "mean": _mean(each.mean_ms for each in summaries),
-        "p50": _mean(medians),
-        "p90": _mean(each.p90_ms for each in summaries),
-        "p95": _mean(each.p95_ms for each in summaries),
-        "p99": _mean(each.p99_ms for each in summaries),
-        "p99_9": _mean(each.p99_9_ms for each in summaries),
+        "mean": mean_of_known(each.mean_ms for each in summaries),
+        "p50": mean_of_known(medians),
+        "p90": mean_of_known(each.p90_ms for each in summaries),
+        "p95": mean_of_known(each.p95_ms for each in summaries),
+        "p99": mean_of_known(each.p99_ms for each in summaries),
+        "p99_9": mean_of_known(each.p99_9_ms for each in summaries),
         "min": min((each.min_ms for each in summaries if each.min_ms is not None), default=None),
         "max": max((each.max_ms for each in summaries if each.max_ms is not None), default=None),
         "std": _mean_of_all(each.std_ms for each in summaries),
-        "mad": _mean(each.mad_ms for each in summaries),
+        "mad": mean_of_known(each.mad_ms for each in summaries),
         "intervals": {
             "p50": [
                 _mean_of_all(each.p50_low_ms for each in summaries),
@@ -204,16 +204,10 @@ def _parity(found: Sequence[Parity]) -> dict[str, Any] | None:
     return {name: plain_json(getattr(worst, name)) for name in names}
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Mean of what is there."""
-    there = [value for value in values if value is not None and math.isfinite(value)]
-    return math.fsum(there) / len(there) if there else None
-
-
 def _mean_of_all(values: Iterable[float | None]) -> float | None:
     """Mean, None where one is missing: a bound that one launch could not give must not look as if all had."""
     every = list(values)
-    return None if None in every else _mean(every)
+    return None if None in every else mean_of_known(every)
 
 
 def _most(values: Iterable[int | None]) -> int | None:

@@ -7,6 +7,8 @@ interval of a quantile from the binomial distribution of ranks (David & Nagaraja
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,6 +73,12 @@ class ReportedSummary:
     autocorrelation: float | None = None
     drift: float | None = None
     steady: bool | None = None
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Mean of the finite values that are there; None where there is none."""
+    there = [value for value in values if value is not None and math.isfinite(value)]
+    return math.fsum(there) / len(there) if there else None
 
 
 def summarise(samples_ns: npt.NDArray[np.int64]) -> Summary:

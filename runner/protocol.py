@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchrun.runner.telemetry.judgement import LIMITS
+
 VERSION = 1
 MIN_SAMPLES = 10
 WARMUP_WINDOW = 20  # samples in a settling window …
@@ -31,7 +33,7 @@ class Protocol:
     cold_cache: bool = False
     percentiles: str = "linear"
     input_seed: int = 0
-    repeats: int = 2  # how often a point is measured again that the machine's state spoilt
+    repeats: int = LIMITS.repeats  # how often a point is measured again that the machine's state spoilt
 
     @property
     def id(self) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchrun.results.rows import LaunchRow, MeasurementRow, Parity, PointRow
+from benchrun.results.rows import LaunchRow, MeasurementRow, Parity, PointRow, RunRow
 from benchrun.results.statistics import summarise
 from benchrun.runner.flops import least_work
 from benchrun.runner.launcher import OWN, Exit, Interpreter, WorkerProcess, WorkerTimeout
@@ -268,6 +269,26 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
         device_samples=device,
         **{name: fields.get(name) for name in same},
     )
+
+
+def open_run(store: Store, plan: Plan, label: str) -> str:
+    """Book a new run of `plan`, made here and now, before its first launch; returns its id."""
+    from benchrun.results.store import new_run_id
+    from benchrun.runner.environment import benchrun_version, git_commit, read_environment
+
+    started = now()
+    run = RunRow(
+        id=new_run_id(started),
+        label=label,
+        started=started,
+        state="running",
+        environment=read_environment(plan.request.device or "cpu"),
+        request={"sweeps": [plan.request.to_json()]},
+        version=benchrun_version(),
+        commit=git_commit(Path.cwd()),
+    )
+    store.add_run(run, [point_row(planned.point) for planned in plan.points], plan.request.launches)
+    return run.id
 
 
 def samples(values: list[int] | None) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:

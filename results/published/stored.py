@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchrun.results.published.comparison import MeasuredPoint
 from benchrun.results.published.tables import Conditions
+from benchrun.results.statistics import mean_of_known
 
 if TYPE_CHECKING:
     from benchrun.results.records import PlannedPoint, RunRecord
@@ -48,10 +48,10 @@ def run_points(record: RunRecord) -> list[MeasuredPoint]:
                 batch=point.batch,
                 seq=point.seq,
                 hardware=_hardware(record.run.environment.details),
-                avg_ms=_mean(each.mean_ms for each in summaries),
-                p95_ms=_mean(each.p95_ms for each in summaries),
-                p99_ms=_mean(each.p99_ms for each in summaries),
-                throughput_seq_s=_mean(row.throughput_seq_s for row in rows),
+                avg_ms=mean_of_known(each.mean_ms for each in summaries),
+                p95_ms=mean_of_known(each.p95_ms for each in summaries),
+                p99_ms=mean_of_known(each.p99_ms for each in summaries),
+                throughput_seq_s=mean_of_known(row.throughput_seq_s for row in rows),
                 status=record.status(planned),
                 conditions=_conditions(record, planned, rows, clock, [each.n for each in summaries]),
             )
@@ -113,8 +113,3 @@ def _software(details: Mapping[str, Any], backend: str) -> str | None:
     wanted = _ENGINE_LIBRARIES.get(backend, (backend,))
     found = [f"{name} {libraries[name]}" for name in wanted if isinstance(libraries.get(name), str)]
     return ", ".join(found) or None
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return math.fsum(there) / len(there) if there else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,25 +50,11 @@ def sweep(settings: Mapping[str, Any], options: SweepOptions) -> int:
         output.dry_run(plan, estimate_seconds(plan, None))
         return 0
     with open_store(db) as store:
-        from benchrun.results.rows import RunRow
-        from benchrun.results.store import new_run_id
-        from benchrun.runner.environment import benchrun_version, git_commit, read_environment
-        from benchrun.runner.sweep import point_row
+        from benchrun.runner.sweep import open_run
 
         output.plan(plan, estimate_seconds(plan, None), store.shown)
-        started = datetime.now(UTC)
-        run = RunRow(
-            id=new_run_id(started),
-            label=label,
-            started=started,
-            state="running",
-            environment=read_environment(plan.request.device or "cpu"),
-            request={"sweeps": [plan.request.to_json()]},
-            version=benchrun_version(),
-            commit=git_commit(Path.cwd()),
-        )
-        store.add_run(run, [point_row(planned.point) for planned in plan.points], plan.request.launches)
-        return _measure(plan, [plan], store, run.id, output)
+        run_id = open_run(store, plan, label)
+        return _measure(plan, [plan], store, run_id, output)
 
 
 def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, options: SweepOptions) -> int:

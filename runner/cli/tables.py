@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from statistics import mean
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchrun.results.document import between_launches
+from benchrun.results.statistics import mean_of_known
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -166,13 +166,13 @@ def _columns(clock: str, wide: bool, several: bool) -> dict[str, Cell]:
     """Heading → how its cell is made from the measurements of a point."""
 
     def figure(field: str, of: str = clock) -> Cell:
-        return lambda found: milliseconds(_mean(getattr(summary, field) for summary in _summaries(found, of)))
+        return lambda found: milliseconds(mean_of_known(getattr(summary, field) for summary in _summaries(found, of)))
 
     half: Cell = lambda found: _half_width(between_launches(_medians(found, clock)))  # noqa: E731 - a table of cells
     between: Cell = lambda found: _interval(between_launches(_medians(found, clock)))  # noqa: E731 - a table of cells
     inside: Cell = lambda found: _interval(  # noqa: E731
         [
-            _mean(getattr(summary, field) for summary in _summaries(found, clock))
+            mean_of_known(getattr(summary, field) for summary in _summaries(found, clock))
             for field in ("p50_low_ms", "p50_high_ms")
         ]
     )
@@ -191,8 +191,8 @@ def _columns(clock: str, wide: bool, several: bool) -> dict[str, Cell]:
     if wide and clock == "device":
         columns["host p50\nms"] = figure("p50_ms", "host")
     if wide:
-        columns["tokens/s"] = lambda found: rate(_mean(each.row.tokens_s for each in found))
-    columns["seq/s"] = lambda found: rate(_mean(each.row.throughput_seq_s for each in found))
+        columns["tokens/s"] = lambda found: rate(mean_of_known(each.row.tokens_s for each in found))
+    columns["seq/s"] = lambda found: rate(mean_of_known(each.row.throughput_seq_s for each in found))
     columns["n"] = lambda found: str(sum(summary.n or 0 for summary in _summaries(found, clock)) or DASH)
     return columns
 
@@ -204,16 +204,16 @@ def _efficiency(record: RunRecord, points: list[PlannedPoint]) -> dict[str, Cell
     }
 
     def share(found: list[MeasurementRecord]) -> str:
-        value = _mean(places[each.id].ceiling_share for each in found)
+        value = mean_of_known(places[each.id].ceiling_share for each in found)
         binding = next((name for each in found if (name := places[each.id].ceiling)), "")
         return DASH if value is None else f"{value:.0%} {binding}"
 
     columns: dict[str, Cell] = {}
     if any(place.ceiling_share is not None for place in places.values()):
-        columns["TFLOP/s"] = lambda found: rate(_mean(places[each.id].tflop_s for each in found))
+        columns["TFLOP/s"] = lambda found: rate(mean_of_known(places[each.id].tflop_s for each in found))
         columns["of\nceiling"] = share
     if any(each.row.joules_per_seq is not None for planned in points for each in record.by_point[planned.point.key]):
-        columns["J/seq"] = lambda found: rate(_mean(each.row.joules_per_seq for each in found))
+        columns["J/seq"] = lambda found: rate(mean_of_known(each.row.joules_per_seq for each in found))
     return columns
 
 
@@ -272,11 +272,6 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
         if each.row.host
     ):
         yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return mean(present) if present else None
 
 
 def _numbers(values: tuple[int, ...]) -> str:

@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,15 +58,12 @@ def measure_variance(settings: Mapping[str, Any], options: VarianceOptions) -> i
 
 def _measure(given: Mapping[str, Any], options: VarianceOptions, output: Output) -> int:
     from benchrun.results import open_store
-    from benchrun.results.rows import RunRow
-    from benchrun.results.store import new_run_id
-    from benchrun.runner.environment import benchrun_version, git_commit, read_environment
     from benchrun.runner.estimate import estimate_seconds
     from benchrun.runner.gate.preparation import choose_cores
     from benchrun.runner.launcher import Interpreter
     from benchrun.runner.plan import make_plan
     from benchrun.runner.presets import find_preset, make_request, read_config
-    from benchrun.runner.sweep import Sweep, point_row
+    from benchrun.runner.sweep import Sweep, open_run
 
     config = read_config(options.config, Path.cwd())
     preset = find_preset(options.preset, config).settings if options.preset else {}
@@ -80,33 +76,22 @@ def _measure(given: Mapping[str, Any], options: VarianceOptions, output: Output)
     with open_store(db) as store:
         output.plan(plan, estimate_seconds(plan, None), store.shown)
         output.note("the first launch warms the machine up and is left out of the figures")
-        started = datetime.now(UTC)
-        run = RunRow(
-            id=new_run_id(started),
-            label=options.label or "variance",
-            started=started,
-            state="running",
-            environment=read_environment(plan.request.device or "cpu"),
-            request={"sweeps": [plan.request.to_json()]},
-            version=benchrun_version(),
-            commit=git_commit(Path.cwd()),
-        )
-        store.add_run(run, [point_row(planned.point) for planned in plan.points], plan.request.launches)
+        run_id = open_run(store, plan, options.label or "variance")
         state = "interrupted"
         try:
-            with output.progress(plan, store.missing(run.id)) as progress:
+            with output.progress(plan, store.missing(run_id)) as progress:
                 pinned = Interpreter(cores=choose_cores(plan.request.threads or 1))  # as a gate pins them
-                sweep = Sweep(plan, store, run.id, progress.update, progress.interval_s, pinned)
-                sweep.measure(store.missing(run.id))
+                sweep = Sweep(plan, store, run_id, progress.update, progress.interval_s, pinned)
+                sweep.measure(store.missing(run_id))
             state = "finished"
         except KeyboardInterrupt:
             output.note(
-                f"interrupted: go on with 'benchrun --resume {run.id}', then see 'benchrun variance --run {run.id}'"
+                f"interrupted: go on with 'benchrun --resume {run_id}', then see 'benchrun variance --run {run_id}'"
             )
             return INTERRUPTED
         finally:
-            store.finish_run(run.id, state)
-        return _tell(store, run.id, output)
+            store.finish_run(run_id, state)
+        return _tell(store, run_id, output)
 
 
 def _tell(store: Store, run_id: str, output: Output) -> int:
