@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from benchrun.backends.catalogue import ModelSpec
@@ -30,7 +30,8 @@ class Task:
 class Assignment:
     """All that a worker needs: its model, its points, the protocol.
 
-    `progress_s` is the least time between two ticks, 0 for none.
+    `progress_s` is the least time between two ticks, 0 for none. `settings` are those of the workload (a target rate, a file): what
+    says how well or on which data it is measured, plain JSON values.
     """
 
     spec: ModelSpec
@@ -38,6 +39,7 @@ class Assignment:
     tasks: tuple[Task, ...]
     protocol: Protocol
     progress_s: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def encode_assignment(assignment: Assignment) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from benchrun.backends.catalogue import ModelError, ModelSpec, resolve_spec
@@ -14,8 +15,8 @@ from benchrun.runner.errors import UsageError
 from benchrun.runner.lists import LARGEST
 from benchrun.runner.privacy import hide_home
 from benchrun.runner.protocol import Protocol
+from benchrun.runner.workloads import canonical
 
-WORKLOADS = ("padded",)
 TRANSFERS = ("exclude",)
 
 
@@ -33,7 +34,8 @@ class SweepRequest:
     seqs: tuple[int, ...] = (128,)
     dtypes: tuple[str, ...] = ()
     device: str | None = None
-    workload: str = "padded"
+    workloads: tuple[str, ...] = ("padded",)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the workload, see `Assignment.settings`
     threads: int | None = None
     launches: int = 1
     timeout_s: float = 300.0
@@ -48,7 +50,9 @@ class SweepRequest:
     def from_json(cls, stored: Mapping[str, Any]) -> SweepRequest:
         """The inverse of `to_json`; unknown names are ignored, so that newer requests can still be read."""
         known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
-        for name in ("backends", "models", "heads", "batches", "seqs", "dtypes"):
+        if "workload" in stored:  # as requests were written when a sweep had one workload
+            known["workloads"] = (stored["workload"],)
+        for name in ("backends", "models", "heads", "batches", "seqs", "dtypes", "workloads"):
             if name in known:
                 known[name] = tuple(known[name])
         protocol = {k: v for k, v in known.get("protocol", {}).items() if k in Protocol.__dataclass_fields__}
@@ -116,12 +120,13 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
     request = replace(request, device=device, dtypes=dtypes, threads=threads)
     engines = [find_engine(text, kind) for text in request.backends]
     absent = {(each.name, variant): missing(each.name, variant) for each, variant in engines}
+    workloads = tuple(dict.fromkeys(canonical(each) for each in request.workloads))
     specs = [_resolve(model, head, request) for model in request.models for head in request.heads]
     planned: list[Planned] = []
     for spec in specs:
         for description, variant in engines:
             for dtype in dtypes:
-                for seq in request.seqs:
+                for workload, seq in product(workloads, request.seqs):
                     for batch in sorted(request.batches):  # ascending: an oom then tells about all larger batches
                         point = Point(
                             model=spec.name,
@@ -133,7 +138,7 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
                             dtype=dtype,
                             batch=batch,
                             seq=seq,
-                            workload=request.workload,
+                            workload=workload,
                             protocol=request.protocol.id,
                             overrides=spec.overrides,
                             options=choose_options(description, request.options, threads, kind),
@@ -159,7 +164,6 @@ def check_request(request: SweepRequest) -> None:
             "--transfers include is not offered yet: copies to and from the device are always outside the timed call"
         )
     for name, value, allowed in (
-        ("workload", request.workload, WORKLOADS),
         ("transfers", request.protocol.transfers, TRANSFERS),
         *(("head", head, HEADS) for head in request.heads),
         *(("dtype", dtype, DTYPES) for dtype in request.dtypes),
@@ -184,6 +188,7 @@ def check_request(request: SweepRequest) -> None:
         ("model", request.models),
         ("batch", request.batches),
         ("seq", request.seqs),
+        ("workload", request.workloads),
     ):
         if not values:
             raise UsageError(f"--{name} is empty: give at least one")

@@ -254,7 +254,7 @@ REQUEST_FIELDS: dict[str, tuple[str, Any]] = {
     "seq": ("seqs", _numbers),
     "dtype": ("dtypes", _names),
     "device": ("device", _text),
-    "workload": ("workload", _text),
+    "workload": ("workloads", _names),
     "threads": ("threads", _whole),
     "launches": ("launches", _whole),
     "timeout": ("timeout_s", _seconds),

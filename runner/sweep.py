@@ -133,6 +133,7 @@ class Sweep:
             tasks=tasks,
             protocol=self._plan.request.protocol,
             progress_s=self._progress_s,
+            settings=self._plan.request.settings,
         )
         request = self._plan.request
         attempt: Attempt | None = None
@@ -240,7 +241,7 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     same = (
         "throughput_seq_s", "throughput_batches", "throughput_window_s", "throughput_isolated", "settled", "timed_out",
         "warmup_n", "warmup_s", "export_s", "compile_s", "load_s", "build_s", "first_run_s", "artefact_bytes",
-        "cache_hit", "peak_device_bytes", "peak_allocator_bytes", "peak_host_bytes", "energy_joules", "joules_per_seq", "telemetry",
+        "cache_hit", "padding_fraction", "peak_device_bytes", "peak_allocator_bytes", "peak_host_bytes", "energy_joules", "joules_per_seq", "telemetry",
     )  # fmt: skip
     rate = fields.get("throughput_seq_s")
     facts = fields.get("facts", {})
@@ -256,8 +257,7 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
         error=redact(fields["error"]) if fields.get("error") else None,
         host=host_summary,
         device=device_summary,
-        tokens_s=rate * point.seq if rate is not None else None,
-        padding_fraction=0.0 if host is not None else None,
+        tokens_s=fields.get("tokens_s", rate * point.seq if rate is not None else None),
         parity=Parity(**parity) if parity else None,
         flags=tuple(sorted(flags)),
         flops=work.flops,

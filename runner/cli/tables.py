@@ -77,7 +77,7 @@ def plan_lines(plan: Plan, seconds: float, db: str | None, keys: set[str] | None
     yield f"[bold]engines[/]  {', '.join(engines)} on {request.device}, {request.threads} threads"
     named = escape(", ".join(models))
     yield f"[bold]models[/]   {named}; head {', '.join(request.heads)}; weights {_weights(plan)}; {', '.join(request.dtypes)}"
-    yield f"[bold]shapes[/]   batch {_numbers(request.batches)} × seq {_numbers(request.seqs)}, {request.workload}"
+    yield f"[bold]shapes[/]   batch {_numbers(request.batches)} × seq {_numbers(request.seqs)}, {', '.join(request.workloads)}"
     yield (
         f"[bold]protocol[/] up to {protocol.iterations} iterations or {protocol.max_time_s:g} s, warm-up at least {protocol.warmup}, "
         f"transfers {protocol.transfers}d, time-out {request.timeout_s:g} s, launches {request.launches}"

@@ -29,12 +29,12 @@ from benchrun.backends.models import load_model
 from benchrun.backends.registry import load_backend
 from benchrun.runner import loops
 from benchrun.runner.attempts import Attempt, measure_once
+from benchrun.runner.bench import WorkerBuild
 from benchrun.runner.inputs import make_inputs
 from benchrun.runner.plan import SweepRequest, make_plan
 from benchrun.runner.protocol import Protocol
 from benchrun.runner.telemetry.interface import Telemetry, open_telemetry
 from benchrun.runner.telemetry.state import EnergyCount, HostState, MachineState
-from benchrun.runner.worker import WorkerBuild
 
 LOOP = "import os\nos.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\nwhile True: pass"
 

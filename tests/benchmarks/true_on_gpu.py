@@ -20,11 +20,11 @@ from benchrun.backends.cache import default_cache
 from benchrun.backends.contract import Point, Session
 from benchrun.backends.models import load_model, named_spec
 from benchrun.backends.registry import load_backend
+from benchrun.runner.bench import WorkerBuild
 from benchrun.runner.clocks import open_device_clock
 from benchrun.runner.inputs import make_inputs
 from benchrun.runner.loops import Timer, quiet
 from benchrun.runner.protocol import Protocol
-from benchrun.runner.worker import WorkerBuild
 
 PAIRS = 5
 

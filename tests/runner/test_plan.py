@@ -122,7 +122,7 @@ def test_without_a_variant_the_first_one_for_the_device_is_taken(monkeypatch: py
         ({"dtypes": ("int8",)}, "torch:eager runs fp32, tf32, fp16, bf16, not int8"),
         ({"device": "cuda:7"}, "there is no device 'cuda:7' here: choose from cpu"),
         ({"device": "tpu"}, "there is no device 'tpu' here"),
-        ({"workload": "nosuch"}, "unknown workload 'nosuch': choose from padded"),
+        ({"workloads": ("nosuch",)}, "unknown workload 'nosuch': choose from padded"),
         ({"protocol": Protocol(transfers="sometimes")}, "unknown transfers 'sometimes': choose from exclude"),
         ({"protocol": Protocol(transfers="include")}, "--transfers include is not offered yet: copies to and from"),
         ({"protocol": Protocol(iterations=0)}, "--iterations 0 is too small: it must be at least 1"),

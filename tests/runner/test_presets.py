@@ -60,7 +60,7 @@ def test_every_setting_reaches_the_request() -> None:
         seqs=(32,),
         dtypes=("fp32",),
         device="cpu",
-        workload="padded",
+        workloads=("padded",),
         threads=3,
         launches=2,
         timeout_s=7.0,

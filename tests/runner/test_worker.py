@@ -15,8 +15,9 @@ import pytest
 from benchrun.backends.cache import ArtefactCache
 from benchrun.backends.contract import BuildFailed, Inputs, OutOfMemory, Unsupported, WrongVariant
 from benchrun.runner import worker
+from benchrun.runner.bench import Answers, WorkerBuild, first_rows
 from benchrun.runner.plan import SweepRequest, make_plan
-from benchrun.runner.worker import Answers, Channel, Progress, WorkerBuild, classify, first_rows, one_line
+from benchrun.runner.worker import Channel, Progress, classify, one_line
 
 POINTS = tuple(
     planned.point for planned in make_plan(SweepRequest(models=("tiny",), device="cpu", batches=(1, 2))).points

@@ -31,6 +31,7 @@ def measured(ordinal: int, deed: str) -> None:
     found: dict[str, Any] = {
         "host_ns": [1_000_000 + i for i in range(12)],
         "throughput_seq_s": 1000.0,
+        "padding_fraction": 0.0,
         "settled": True,
         "timed_out": False,
     }
