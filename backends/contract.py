@@ -180,7 +180,8 @@ class Inputs:
 
     `arrays` holds `input_ids`, `attention_mask` and `token_type_ids` as int64 [batch, seq], or, for head `layers`,
     `hidden_states` as float32 [batch, seq, hidden]. `lengths` are the true lengths, in tokens, of the sequences.
-    `index` tells rotated sets apart: a session may keep its device copy of a set under this number.
+    `index` tells rotated sets apart: a session may keep its device copy of a set under this number, unless it is negative: such a
+    set comes once only.
     """
 
     index: int

@@ -107,6 +107,25 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """How good the answers of a point are on a task (`squad`, `f1`, 90.8 over `n` questions); `reference` is the fp32 score."""
+
+    task: str
+    metric: str
+    value: float
+    n: int
+    reference: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A text file that belongs to a measurement: a log that LoadGen wrote, the predictions of an accuracy task."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class MeasurementRow:
     """The outcome of one point in one launch. A `ReportedSummary` is what a foreign tool printed without keeping samples."""
 
@@ -151,6 +170,8 @@ class MeasurementRow:
     flags: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the protocol: iterations, warm-up, max-time, threads
+    scores: tuple[Score, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     host_samples: Samples | None = None
     device_samples: Samples | None = None
 

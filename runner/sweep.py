@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchrun.results.rows import LaunchRow, MeasurementRow, Parity, PointRow, RunRow
+from benchrun.results.rows import Attachment, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
 from benchrun.results.statistics import summarise
 from benchrun.runner.flops import least_work
 from benchrun.runner.launcher import OWN, Exit, Interpreter, WorkerProcess, WorkerTimeout
@@ -241,7 +241,8 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     same = (
         "throughput_seq_s", "throughput_batches", "throughput_window_s", "throughput_isolated", "settled", "timed_out",
         "warmup_n", "warmup_s", "export_s", "compile_s", "load_s", "build_s", "first_run_s", "artefact_bytes",
-        "cache_hit", "padding_fraction", "peak_device_bytes", "peak_allocator_bytes", "peak_host_bytes", "energy_joules", "joules_per_seq", "telemetry",
+        "cache_hit", "padding_fraction", "peak_device_bytes", "peak_allocator_bytes", "peak_host_bytes", "energy_joules",
+        "joules_per_seq", "telemetry",
     )  # fmt: skip
     rate = fields.get("throughput_seq_s")
     facts = fields.get("facts", {})
@@ -264,7 +265,14 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
         least_bytes=work.least_bytes,
         least_launches=work.launches,
         facts=facts,
-        settings={**request.protocol.settings(), "threads": request.threads, "timeout_s": request.timeout_s},
+        settings={
+            **request.protocol.settings(),
+            **request.settings,
+            "threads": request.threads,
+            "timeout_s": request.timeout_s,
+        },
+        scores=tuple(Score(**each) for each in fields.get("scores", ())),
+        attachments=tuple(Attachment(**each) for each in fields.get("attachments", ())),
         host_samples=host,
         device_samples=device,
         **{name: fields.get(name) for name in same},

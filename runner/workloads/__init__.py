@@ -1,7 +1,7 @@
 """What is run at a point besides the engine: fixed batches, real lengths, LoadGen's scenarios, accuracy tasks, training steps.
 
-A workload is written as one string, which is part of the point: `padded`, `lengths:uniform:32-384:packed`, `loadgen:server:…`. The word before
-the first colon is its kind. Each kind has a module here with
+A workload is written as one string, which is part of the point: `padded`, `lengths:uniform:32-384:packed`, `loadgen:server:…`. The word
+before the first colon is its kind. Each kind has a module here with
 
     canonical(text) -> str                        the one spelling of a workload of this kind; raises UsageError
     measure(bench, point, progress, found) -> None     measures one point inside a worker, filling `found`
