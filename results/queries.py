@@ -32,7 +32,7 @@ CURRENT = text("NOT measurements.superseded")  # spelled as in the partial index
 _PLAIN_FIELDS = tuple(
     f.name
     for f in fields(MeasurementRow)
-    if f.name not in ("host", "device", "parity", "flags", "host_samples", "device_samples")
+    if f.name not in ("host", "device", "parity", "flags", "scores", "attachments", "host_samples", "device_samples")
 )
 _SUMMARY_FIELDS = tuple(f.name for f in fields(Summary))
 _ALWAYS_THERE = ("n", "mean_ms", "min_ms", "max_ms", "mad_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99_9_ms")
