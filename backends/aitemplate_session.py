@@ -55,6 +55,10 @@ class Buffers:
         if inputs.index not in self.sets:
             arrays = {name: torch.from_numpy(array) for name, array in inputs.arrays.items()}
             given = aitemplate_bert.graph_inputs(arrays, self.plan, family, padding_id)
+            if inputs.index < 0:  # it comes once: straight into the inputs
+                for name, tensor in given.items():
+                    self.inputs[name].copy_(tensor)
+                return
             self.sets[inputs.index] = {
                 name: tensor.to(self.output.device, self.inputs[name].dtype) for name, tensor in given.items()
             }

@@ -188,6 +188,10 @@ class TensorRtSession(Session):
         engine.messages.errors.clear()
 
     def bind(self, inputs: Inputs) -> None:
+        if inputs.index < 0:  # it comes once: straight into the buffers
+            for name, buffer in self._inputs.items():
+                buffer.copy_(self._given(name, inputs))
+            return
         if inputs.index not in self._sets:
             with memory_errors():
                 self._sets[inputs.index] = {name: self._upload(name, inputs) for name in self._inputs}
@@ -284,12 +288,16 @@ class TensorRtSession(Session):
 
     def _upload(self, name: str, inputs: Inputs) -> torch.Tensor:
         buffer = self._inputs[name]
-        array = inputs.arrays[name]
+        return self._given(name, inputs).to(device=buffer.device, dtype=buffer.dtype)
+
+    def _given(self, name: str, inputs: Inputs) -> torch.Tensor:
+        """An input of a set, on the host."""
+        buffer, array = self._inputs[name], inputs.arrays[name]
         if tuple(array.shape) != tuple(buffer.shape):
             raise BuildFailed(
                 f"input {name} has shape {tuple(array.shape)}, and the session is for {tuple(buffer.shape)}"
             )
-        return torch.from_numpy(array).to(device=buffer.device, dtype=buffer.dtype)
+        return torch.from_numpy(array)
 
     def _check(self, well: bool, what: str) -> None:
         if not well:

@@ -54,10 +54,14 @@ class EagerSession(Session):
         self._out: tuple[torch.Tensor, ...] = ()
 
     def bind(self, inputs: Inputs) -> None:
-        if inputs.index not in self._sets:
+        if inputs.index < 0:  # it comes once: kept until the next one
             with memory_errors():
-                self._sets[inputs.index] = self._upload(inputs)
-        self._args = self._sets[inputs.index]
+                self._args = self._upload(inputs)
+        else:
+            if inputs.index not in self._sets:
+                with memory_errors():
+                    self._sets[inputs.index] = self._upload(inputs)
+            self._args = self._sets[inputs.index]
         self._out = ()  # the last answer must not lie in the way of the next one's allocations: it costs 2 % on a CPU
 
     def enqueue(self) -> None:
@@ -133,8 +137,13 @@ class StaticSession(EagerSession):
         self._args = tuple(self._buffer(name) for name in module.input_names)
 
     def bind(self, inputs: Inputs) -> None:
-        if inputs.full != self._full:
-            raise WrongVariant("a captured point cannot mix full and padded input sets")
+        if self._full and not inputs.full:
+            raise WrongVariant("a point captured without its attention mask cannot take padded input sets")
+        if inputs.index < 0:  # it comes once: straight into the buffers
+            for name, buffer in zip(self._module.input_names, self._args, strict=True):
+                if buffer is not None:
+                    buffer.copy_(torch.from_numpy(inputs.arrays[name]))
+            return
         if inputs.index not in self._sets:
             with memory_errors():
                 self._sets[inputs.index] = self._upload(inputs)

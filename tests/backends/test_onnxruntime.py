@@ -114,6 +114,31 @@ def test_input_sets_rotate_and_buffers_are_poisoned(model: Model) -> None:
     assert not np.allclose(answers[0], answers[1])
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_sets_that_come_once_are_not_kept(model: Model, captured: bool) -> None:
+    build = RecordingBuild.shared()
+    plain = OrtBackend().prepare(model, point(model), build)
+    session = plain
+    if captured:
+        session = onnxruntime_sessions.OrtSession(
+            plain._engine,  # type: ignore[attr-defined]
+            point(model),
+            {},
+            torch.device("cpu"),
+            captured=True,
+        )
+    kept = inputs_of(model, (SEQ, 9))
+    for index, lengths in ((0, (SEQ, 9)), (-1, (3, SEQ)), (-2, (SEQ, SEQ)), (-1, (5, 6)), (0, (SEQ, 9))):
+        inputs = kept if index == 0 else inputs_of(model, lengths, index=40 - index)
+        session.bind(Inputs(index, inputs.arrays, inputs.lengths))
+        session.poison()
+        session.enqueue()
+        found = session.outputs()["last_hidden_state"]
+        assert agreement(found, reference(model, inputs)["last_hidden_state"])[0] <= 1e-5
+    assert list(session._sets) == [0]  # type: ignore[attr-defined]
+    session.close()
+
+
 def test_a_captured_session_runs_on_buffers_that_stay(model: Model, tmp_path: Path) -> None:
     """What a CUDA graph needs, on the CPU: one set of input buffers, filled by `bind`."""
     build = RecordingBuild.shared()

@@ -174,6 +174,16 @@ def test_binding_a_known_set_copies_and_allocates_nothing(behaviour: Behaviour, 
     assert all(session._sets[index] is known[index] for index in known)
 
 
+def test_a_set_that_comes_once_is_copied_and_not_kept(behaviour: Behaviour, model: Model) -> None:
+    session = open_session(behaviour, model)
+    allocated = len(behaviour.device.allocated)
+    for seed in range(3):
+        given = make_inputs(model, seed)
+        session.bind(Inputs(-1, given.arrays, given.lengths))
+        assert all(np.array_equal(tensor.numpy(), given.arrays[name]) for name, tensor in session._inputs.items())
+    assert not session._sets and len(behaviour.device.allocated) == allocated
+
+
 def test_inputs_of_another_shape_are_refused(behaviour: Behaviour, model: Model) -> None:
     session = open_session(behaviour, model)
     inputs = make_inputs(model, 0, (SEQ, 4))

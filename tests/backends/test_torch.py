@@ -227,11 +227,24 @@ def test_every_way_to_run_out_of_memory_is_known() -> None:
 # --- the base of captured and compiled sessions ---
 
 
-def test_full_and_padded_sets_are_not_mixed() -> None:
+def test_padded_sets_need_a_mask() -> None:
     full, *_ = inputs_of(TINY, point_of())
     padded = Inputs(5, full.arrays, (32, 9))
-    with pytest.raises(WrongVariant, match="cannot mix full and padded"):
+    with pytest.raises(WrongVariant, match="without its attention mask cannot take padded"):
         StaticSession(copy_of(TINY), point_of(), CPU).bind(padded)
+
+
+@pytest.mark.parametrize("kind", [EagerSession, StaticSession])
+@pytest.mark.parametrize("workload", ["padded", "lengths:test"])
+def test_sets_that_come_once_are_not_kept(kind: type[EagerSession], workload: str) -> None:
+    session = kind(copy_of(TINY), point_of(workload=workload), CPU)
+    kept, *others = inputs_of(TINY, point_of())
+    run(session, kept)
+    for each in others:
+        once = replace(each, index=-1)
+        assert compare(run(session, once), Reference(TINY, "cpu").exact(once), "fp32").ok
+    assert list(session._sets) == [0]
+    assert compare(run(session, kept), Reference(TINY, "cpu").exact(kept), "fp32").ok
 
 
 def test_inputs_keep_their_addresses() -> None:
