@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,15 @@ CONFIG_FILES = ("benchrun.toml", "pyproject.toml")
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Named sweep settings, as `--preset` takes them. `summary` says what they reproduce and what differs."""
+    """Named settings, as `--preset` takes them. `summary` says what they reproduce and what differs.
+
+    `command` is the one that they are for: `run` is every command that takes a sweep (gate, variance, build).
+    """
 
     name: str
     summary: str
     settings: Mapping[str, Any]
+    command: str = "run"
 
 
 BUILT_IN: dict[str, Preset] = {
@@ -79,6 +83,23 @@ BUILT_IN: dict[str, Preset] = {
                 "iterations": 1024,
                 "max-time": 120,
             },
+        ),
+        Preset(
+            "deeplearningexamples-train",
+            "SQuAD fine-tuning as NVIDIA's DeepLearningExamples times it on one GPU: large, 384 tokens, batch 32 (docs/training.md)",
+            {
+                "backend": "torch:eager,torch:compile",
+                "model": "bert-large",
+                "head": "qa",
+                "batch": "32",
+                "seq": "384",
+                "dtype": "fp16-amp,bf16,tf32",
+                "optimizer": "adamw",
+                "clip": 1.0,
+                "steps": 100,
+                "max-time": 60,
+            },
+            command="train",
         ),
     )
 }
@@ -126,21 +147,29 @@ def _parse(path: Path) -> Config:
     if not isinstance(gate, dict):
         raise UsageError(f"{path}: [gate] is a table, not {gate!r}")
     defaults = {name: value for name, value in raw.items() if name not in sections}
-    for where, settings in (("top level", defaults), *((f"presets.{name}", each) for name, each in presets.items())):
-        _check_names(path, where, settings)
-    return Config(
-        path,
-        defaults,
-        {name: Preset(name, f"from {path.name}", settings) for name, settings in presets.items()},
-        gate,
-    )
+    _check_names(path, "top level", defaults, SETTINGS)
+    return Config(path, defaults, {name: _read_preset(path, name, each) for name, each in presets.items()}, gate)
 
 
-def find_preset(name: str, config: Config) -> Preset:
-    """A user's preset of that name, else a built-in one."""
-    found = config.presets.get(name) or BUILT_IN.get(name)
+def _read_preset(path: Path, name: str, table: Mapping[str, Any]) -> Preset:
+    """A user's preset; `command = "train"` says that it is for another command than `benchrun run`."""
+    where, command = f"presets.{name}", table.get("command", "run")
+    if command not in OWN_SETTINGS:
+        raise UsageError(f"{path}, {where}: unknown command {command!r}; choose from {', '.join(OWN_SETTINGS)}")
+    settings = {key: value for key, value in table.items() if key != "command"}
+    _check_names(path, where, settings, (*SETTINGS, *OWN_SETTINGS[command]))
+    return Preset(name, f"from {path.name}", settings, command)
+
+
+def find_preset(name: str, config: Config, command: str = "run") -> Preset:
+    """A user's preset of that name, else a built-in one. Raises UsageError for a preset of another command."""
+    known = BUILT_IN | dict(config.presets)
+    found = known.get(name)
     if found is None:
-        raise UsageError(f"unknown preset {name!r}: choose from {', '.join(sorted({*config.presets, *BUILT_IN}))}")
+        choices = sorted(each.name for each in known.values() if each.command == command)
+        raise UsageError(f"unknown preset {name!r}: choose from {', '.join(choices)}")
+    if found.command != command:
+        raise UsageError(f"preset {name} is for 'benchrun {found.command}': benchrun {found.command} --preset {name}")
     return found
 
 
@@ -264,7 +293,14 @@ ENGINE_PER_POINT = "engine-per-point"  # short for an option of one engine that 
 SETTINGS = (*REQUEST_FIELDS, *PROTOCOL_FIELDS, ENGINE_PER_POINT)
 
 
-def _check_names(path: Path, where: str, settings: Mapping[str, Any]) -> None:
+# what a command takes besides the settings of a sweep, which its own module turns into those
+OWN_SETTINGS: dict[str, tuple[str, ...]] = {
+    "run": (),
+    "train": ("optimizer", "accumulate", "dropout", "clip", "steps"),
+}
+
+
+def _check_names(path: Path, where: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in settings:
-        if name not in SETTINGS and name not in ("db", "label"):
-            raise UsageError(f"{path}, {where}: unknown setting {name!r}; choose from {', '.join(SETTINGS)}, db, label")
+        if name not in known and name not in ("db", "label"):
+            raise UsageError(f"{path}, {where}: unknown setting {name!r}; choose from {', '.join(known)}, db, label")

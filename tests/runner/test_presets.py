@@ -120,6 +120,19 @@ def test_a_configuration_gives_defaults_and_presets(tmp_path: Path) -> None:
         find_preset("nosuch", config)
 
 
+def test_a_preset_belongs_to_its_command(tmp_path: Path) -> None:
+    write(tmp_path, "benchrun.toml", '[presets.tuned]\ncommand = "train"\noptimizer = "lamb"\nbatch = 8\n')
+    config = read_config(None, tmp_path)
+    own = find_preset("tuned", config, "train")
+    assert (own.command, own.settings) == ("train", {"optimizer": "lamb", "batch": 8})
+    with pytest.raises(UsageError, match=r"^preset tuned is for 'benchrun train': benchrun train --preset tuned$"):
+        find_preset("tuned", config)
+    with pytest.raises(UsageError, match=r"^preset quick is for 'benchrun run': benchrun run --preset quick$"):
+        find_preset("quick", config, "train")
+    with pytest.raises(UsageError, match=r"^unknown preset 'nosuch': choose from deeplearningexamples-train, tuned$"):
+        find_preset("nosuch", config, "train")
+
+
 def test_pyproject_is_read_where_it_has_a_section(tmp_path: Path) -> None:
     write(tmp_path, "pyproject.toml", '[project]\nname = "x"\n')
     assert read_config(None, tmp_path).path is None
@@ -136,6 +149,8 @@ def test_pyproject_is_read_where_it_has_a_section(tmp_path: Path) -> None:
         ("batch = [1,", "cannot be read as TOML"),
         ("colour = 1", "top level: unknown setting 'colour'; choose from backend, model"),
         ("[presets.a]\ncolour = 1", "presets.a: unknown setting 'colour'"),
+        ('[presets.a]\noptimizer = "lamb"', "presets.a: unknown setting 'optimizer'"),
+        ('[presets.a]\ncommand = "fly"', "presets.a: unknown command 'fly'; choose from run, train"),
         ("presets = 1", r"presets are tables like \[presets.nightly\]"),
         ("[presets]\na = 1", "presets are tables"),
     ],
