@@ -1,0 +1,148 @@
+"""Commands that measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchrun.runner.cli.panels.options import EXAMPLES, Db, Json
+from benchrun.runner.cli.sweep_options import with_sweep_options
+
+panel = typer.Typer()
+
+
+@panel.command("run", epilog=EXAMPLES)
+def run_sweep(
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", "-b", help="Engines: torch, ort:cuda, torch:compile,…", rich_help_panel="What"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Models: a name, a folder, a config.json, a hub id.", rich_help_panel="What"
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option("--head", help="layers, encoder, pooler, qa or classification.", rich_help_panel="What"),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Safetensors: a folder, a file or a hub id.", rich_help_panel="What")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override", help="Change the model: num_hidden_layers=6.", rich_help_panel="What"),
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option("--batch", help="Sequences a call: 1,2,4 or 1..128*2.", rich_help_panel="What")
+    ] = None,
+    seq: Annotated[
+        str | None, typer.Option("--seq", help="Tokens a sequence: 128,384.", rich_help_panel="What")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="fp32, tf32, fp16, bf16, int8, fp8.", rich_help_panel="What")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", help="cpu, cuda, cuda:1, rocm. (default: first GPU, else cpu)", rich_help_panel="What"
+        ),
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option("--workload", help="padded: every sequence at full length.", rich_help_panel="What")
+    ] = None,
+    opt: Annotated[
+        list[str] | None, typer.Option("--opt", help="Engine option: torch.attention=eager.", rich_help_panel="What")
+    ] = None,
+    engine_per_point: Annotated[
+        bool | None,
+        typer.Option(
+            "--engine-per-point", help="trt: an engine for each shape, not one for the sweep.", rich_help_panel="What"
+        ),
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Timed calls a point. (default: 200)", rich_help_panel="How")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Least calls before timing. (default: 10)", rich_help_panel="How")
+    ] = None,
+    max_time: Annotated[
+        float | None,
+        typer.Option(help="Seconds of timing a point, after 10 samples. (default: 20)", rich_help_panel="How"),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which a point is given up. (default: 300)", rich_help_panel="How"),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(help="Measure a point again if throttled, shared or noisy. (default: 2)", rich_help_panel="How"),
+    ] = None,
+    launches: Annotated[
+        int | None, typer.Option(help="Repeat the sweep in fresh processes. (default: 1)", rich_help_panel="How")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of every engine. (default: usable cores)", rich_help_panel="How")
+    ] = None,
+    transfers: Annotated[str | None, typer.Option(help="exclude: copies are not timed.", rich_help_panel="How")] = None,
+    try_all: Annotated[
+        bool | None, typer.Option("--try-all", help="Go on to larger batches after an oom.", rich_help_panel="How")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Named settings, which other options overrule: quick, nvidia-trt-bert, aitemplate-bert, "
+            "deeplearningexamples-bert, or one of your own from the TOML file.",
+            rich_help_panel="Where",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file. (default: benchrun.toml or pyproject.toml here)", rich_help_panel="Where"),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Measure what this run still lacks: an id or 'last'.", rich_help_panel="Where")
+    ] = None,
+    db: Db = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with an estimate and stop.", rich_help_panel="Where")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Measure a sweep: every combination of the given lists, one row each. Exit 0: all ok; 1: some failed; 2: usage; 130: interrupted."""
+    from benchrun.runner.cli.sweep_command import SweepOptions, sweep
+
+    settings = {
+        "backend": backend, "model": model, "head": head, "weights": weights, "override": override or None, "batch": batch, "seq": seq,
+        "dtype": dtype, "device": device, "workload": workload, "opt": opt or None, "iterations": iterations, "warmup": warmup,
+        "max-time": max_time, "timeout": timeout, "launches": launches, "threads": threads, "transfers": transfers, "try-all": try_all,
+        "repeats": repeats, "engine-per-point": engine_per_point,
+    }  # fmt: skip
+    return sweep(settings, SweepOptions(preset, config, label, resume, db, dry_run, json))
+
+
+@panel.command()
+@with_sweep_options(run_sweep)
+def build(
+    settings: dict[str, Any],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Compute capability to build for: SM86, SM120,… (default: this machine)", rich_help_panel="Where"
+        ),
+    ] = "",
+    preset: Annotated[str | None, typer.Option(help="Named settings.", rich_help_panel="Where")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file.", rich_help_panel="Where")] = None,
+    json: Json = False,
+) -> int:
+    """Export and compile what a sweep needs, without running it. Exit 0: all there; 1: some failed; 2: usage.
+
+    TensorRT-RTX engines are built for any GPU here: 'benchrun build --backend trt:rtx --target SM86 --seq 128,384'.
+    """
+    from benchrun.runner.cli.build_command import build as build_sweep
+
+    return build_sweep(settings, target, preset, config, as_json=json)
