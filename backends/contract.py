@@ -21,7 +21,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -39,8 +39,11 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "benchrun.backends"
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+TRAINING_DTYPES = ("fp32", "tf32", "bf16", "fp16-amp")  # weights are fp32 in all of them: docs/training.md
 HEADS = ("layers", "encoder", "pooler", "qa", "classification")
 DEVICE_KINDS = ("cpu", "cuda", "rocm")
+LAYOUTS = ("padded", "bucketed", "packed")  # how sequences of different lengths lie in a call
+PACKED_TOKENS = "packed_tokens"
 
 OptionValue = str | int | float | bool
 BuildPhase = Literal["export", "compile", "load"]
@@ -105,6 +108,21 @@ class Point:
         """`cpu`, `cuda` or `rocm`."""
         return self.device.partition(":")[0]
 
+    @property
+    def layout(self) -> str:
+        """How sequences of different lengths lie in a call: the last part of the workload where that is one of LAYOUTS, else `padded`."""
+        last = self.workload.rpartition(":")[2]
+        return last if last in LAYOUTS else "padded"
+
+    def with_capacity(self, tokens: int) -> Point:
+        """This point for preparing a session of layout `packed` that has room for `tokens` tokens a call, all sequences together.
+
+        Sessions with static shapes (compiled, captured) compute as many tokens in every call; without it they make room for
+        batch · seq. It is no part of what is measured: measurements are kept under the point without it.
+        """
+        kept = tuple((name, value) for name, value in self.options if name != PACKED_TOKENS)
+        return replace(self, options=tuple(sorted((*kept, (PACKED_TOKENS, tokens)))))
+
     def option(self, name: str, default: OptionValue | None = None) -> OptionValue | None:
         """The value of an option, or `default` where it was not given."""
         return dict(self.options).get(name, default)
@@ -130,7 +148,8 @@ class Variant:
     """A named option set of a backend: what it is, and the devices and dtypes it is written for.
 
     `verified` is the project's own verification level per device kind: `executed`, `built`, `compiled` or `never run`.
-    `distributions` and `install` are set where the variant needs other packages than its backend.
+    `distributions` and `install` are set where the variant needs other packages than its backend. `training` lists the dtypes
+    (of `TRAINING_DTYPES`) in which it makes training steps: none where it cannot.
     """
 
     name: str
@@ -140,6 +159,7 @@ class Variant:
     verified: Mapping[str, str] = field(default_factory=dict)
     distributions: tuple[str, ...] = ()
     install: str = ""
+    training: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +212,28 @@ class Inputs:
     def full(self) -> bool:
         """True where no sequence is padded."""
         return all(n == next(iter(self.arrays.values())).shape[1] for n in self.lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a training step is made. The batch of the point is that of one micro-batch; a step takes `accumulate` of them.
+
+    The learning rate of step n (from 0) is `rate(n)`: a linear warm-up, then constant. `clip` is the largest global gradient norm,
+    None for no clipping. With `dropout` the model's own probabilities hold, else none. `seed` is that of all random numbers.
+    """
+
+    optimizer: str
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    accumulate: int = 1
+    dropout: bool = True
+    clip: float | None = None
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """The learning rate of that step."""
+        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
 
 
 class Build(Protocol):
@@ -255,12 +297,46 @@ class Session(abc.ABC):
         return None
 
     @property
+    def packed(self) -> bool:
+        """True where only true tokens are computed: the layout `packed` is refused for a session that says False.
+
+        Such a session takes, by `bind`, any number of sequences up to the point's batch, each up to its seq, and up to the tokens of
+        its capacity (`Point.with_capacity`); `inputs` are padded as everybody's, on the right, and so are `outputs`, with zeros.
+        """
+        return False
+
+    @property
     def stream(self) -> int | None:
         """Native handle of the stream that `enqueue` uses (`cudaStream_t`, `hipStream_t`; 0 is the default stream).
 
         None on a device without streams: then only the host clock is read.
         """
         return None
+
+
+class TrainingSession(Session):
+    """A prepared training point: `enqueue` is one optimizer step (forward, backward and update, of `accumulate` micro-batches).
+
+    A set of inputs holds `accumulate` × batch sequences and, besides the model's inputs, the labels of its head (int64,
+    `catalogue.LABEL_NAMES`). No step waits for the device beyond what its optimizer needs: losses stay there until they are asked for.
+    """
+
+    @abc.abstractmethod
+    def check_step(self) -> Mapping[str, FloatArray]:
+        """Loss and gradients of a step on the bound inputs, by the same code in the same precision, but without dropout, without
+        clipping and without an update.
+
+        `loss` [1]; `gradient_norms` [n], of each parameter of `model.module.named_parameters()` in order; `gradients`, those of all
+        parameters with one dimension (biases, normalisations), in that order, joined. None of them scaled.
+        """
+
+    @abc.abstractmethod
+    def losses(self) -> FloatArray:
+        """The loss of every step so far, in order: the mean over its sequences."""
+
+    def outputs(self) -> Mapping[str, FloatArray]:
+        """The loss of the last step."""
+        return {"loss": self.losses()[-1:]}
 
 
 class Backend(abc.ABC):
@@ -299,6 +375,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def prepare(self, model: Model, point: Point, build: Build) -> Session:
         """Export, compile, build and load `model` for `point`."""
+
+    def prepare_training(self, model: Model, point: Point, recipe: Recipe, build: Build) -> TrainingSession:  # noqa: ARG002
+        """Prepare training steps on a copy of `model`, for engines whose variants say in which dtypes they train."""
+        raise Unsupported(f"{point.engine} makes no training steps")
 
     def build_ahead(
         self,

@@ -8,11 +8,14 @@ from benchrun.backends.contract import (
     Availability,
     Backend,
     Build,
+    TRAINING_DTYPES,
     Description,
     Option,
     OutOfMemory,
     Point,
+    Recipe,
     Session,
+    TrainingSession,
     Unsupported,
     Variant,
 )
@@ -40,6 +43,7 @@ class TorchBackend(Backend):
                 ("cpu", "cuda", "rocm"),
                 ALL_DTYPES,
                 {"cpu": "executed", "cuda": "executed", "rocm": "never run"},
+                training=TRAINING_DTYPES,
             ),
             Variant(
                 "compile",
@@ -47,6 +51,7 @@ class TorchBackend(Backend):
                 ("cpu", "cuda", "rocm"),
                 ALL_DTYPES,
                 {"cpu": "executed", "cuda": "executed", "rocm": "never run"},
+                training=TRAINING_DTYPES,
             ),
             Variant(
                 "cudagraph",
@@ -60,7 +65,7 @@ class TorchBackend(Backend):
             Option("attention", "attention implementation of transformers", "sdpa", ("sdpa", "eager")),
             Option(
                 "compile_mode",
-                "mode of torch.compile; auto: reduce-overhead on a GPU, default on a CPU",
+                "mode of torch.compile; auto: reduce-overhead on a GPU, default on a CPU and for training",
                 "auto",
                 ("auto", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
             ),
@@ -101,12 +106,37 @@ class TorchBackend(Backend):
         check_dtype(point)
         with build.phase("load"), torch_sessions.memory_errors():
             module = self._module(model, point, device)
+        if point.layout == "packed":
+            from benchrun.backends.torch_packed import open_packed
+
+            with build.phase("compile" if point.variant == "compile" else "load"), torch_sessions.memory_errors():
+                return open_packed(module, point, device)
         if point.variant == "eager":
             return torch_sessions.EagerSession(module, point, device)
         if point.variant == "compile":
             with build.phase("compile"), torch_sessions.memory_errors():
                 return torch_sessions.CompileSession(module, point, device)
         return torch_sessions.GraphSession(module, point, device)
+
+    def prepare_training(self, model: Model, point: Point, recipe: Recipe, build: Build) -> TrainingSession:
+        from benchrun.backends import torch_training
+        from benchrun.backends.reference import set_tf32
+        from benchrun.backends.torch_sessions import memory_errors
+        from benchrun.backends.training_reference import trainable_copy
+
+        device = torch_device(point)
+        self._converted = None  # steps change their weights: every session has its own copy
+        set_threads(point)
+        set_tf32(point.dtype == "tf32")
+        with build.phase("load"), memory_errors():
+            module = trainable_copy(model, device)
+            module.config._attn_implementation = str(point.option("attention", "sdpa"))
+        if point.variant == "eager":
+            return torch_training.EagerTraining(module, point, recipe, device)
+        if point.variant == "compile":
+            with build.phase("compile"), memory_errors():
+                return torch_training.CompiledTraining(module, point, recipe, device)
+        raise Unsupported(f"{point.engine} makes no training steps: use torch:eager or torch:compile")
 
     def peak_device_bytes(self) -> int | None:
         import torch
@@ -126,19 +156,38 @@ class TorchBackend(Backend):
         from benchrun.backends.models import copy_module
         from benchrun.backends.reference import set_tf32
 
-        threads = point.option("threads")
-        if threads is not None:
-            torch.set_num_threads(int(threads))
+        set_threads(point)
         set_tf32(point.dtype == "tf32")
-        attention = str(point.option("attention", "sdpa"))
+        attention = attention_name(point)
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(point.dtype, torch.float32)
-        wanted = (id(model), str(device), dtype, attention)
+        wanted = (id(model), str(device), dtype)
         if self._converted is None or self._converted[0] != wanted:
             self._converted = None  # free the old copy first
-            module = copy_module(model, device, dtype)
-            module.config._attn_implementation = attention
-            self._converted = (wanted, module)
-        return self._converted[1]
+            self._converted = (wanted, copy_module(model, device, dtype))
+        module = self._converted[1]
+        module.config._attn_implementation = attention  # each time: a session of another layout may have set its own
+        return module
+
+
+def attention_name(point: Point) -> str:
+    """The attention of transformers that a point runs with. Raises Unsupported for one that cannot be packed."""
+    asked = str(point.option("attention", "sdpa"))
+    if point.layout != "packed":
+        return asked
+    if asked != "sdpa":
+        raise Unsupported(f"torch packs with kernels for variable lengths: leave out --opt attention={asked}")
+    from benchrun.backends.torch_packed import register_packed_attention
+
+    return register_packed_attention()
+
+
+def set_threads(point: Point) -> None:
+    """Use as many CPU threads as the point says, where it does."""
+    import torch
+
+    threads = point.option("threads")
+    if threads is not None:
+        torch.set_num_threads(int(threads))
 
 
 def torch_device(point: Point) -> Any:
