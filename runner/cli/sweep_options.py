@@ -14,12 +14,15 @@ OF_A_SWEEP = (
 )  # fmt: skip
 
 
-def with_sweep_options(run: Callable[..., int]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def with_sweep_options(
+    run: Callable[..., int], without: tuple[str, ...] = ()
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Gives a command the options of `run` that say what to measure and how; its parameter `settings` receives them
-    by their names on the command line, those not given as None.
+    by their names on the command line, those not given as None. `without` names options that the command has no use for.
     """
     parameters = inspect.signature(run).parameters
-    shared = [parameters[name] for name in OF_A_SWEEP]
+    names = [name for name in OF_A_SWEEP if name not in without]
+    shared = [parameters[name] for name in names]
     hints = get_type_hints(run, include_extras=True)
 
     def extend(command: Callable[..., int]) -> Callable[..., int]:
@@ -28,7 +31,7 @@ def with_sweep_options(run: Callable[..., int]) -> Callable[[Callable[..., int]]
 
         @wraps(command)
         def extended(**given: Any) -> int:
-            asked = {name.replace("_", "-"): given.pop(name) for name in OF_A_SWEEP}
+            asked = {name.replace("_", "-"): given.pop(name) for name in names}
             settings = {name: None if value == [] else value for name, value in asked.items()}
             return command(settings=settings, **given)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Measure = Callable[[Bench, Point, Progress, dict[str, Any]], None]
 
-KINDS = ("padded",)
+KINDS = ("padded", "accuracy")
 
 
 def canonical(workload: str) -> str:

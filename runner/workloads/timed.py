@@ -21,13 +21,14 @@ class Trial:
     """What is timed at a point, and how its answer is judged.
 
     `inputs` are rotated, set 0 is the one that is verified. `verify` runs the session once and returns parity as a dict, and for low
-    precisions the distance to the nearest reference (`runner.bench.verify`).
+    precisions the distance to the nearest reference (`runner.bench.verify`). `after` is called with the session once all is timed.
     """
 
     inputs: Sequence[Inputs]
     prepare: Callable[[WorkerBuild], Session]
     verify: Callable[[Session], tuple[dict[str, Any], float | None]]
     facts: Mapping[str, Any] = field(default_factory=dict)  # of the workload, stored with the engine's own
+    after: Callable[[Session], None] | None = None
 
 
 def measure_trial(bench: Bench, point: Point, progress: Progress, found: dict[str, Any], trial: Trial) -> None:
@@ -88,6 +89,8 @@ def measure_trial(bench: Bench, point: Point, progress: Progress, found: dict[st
             "peak_device_bytes": bench.device_peak(),
             "peak_allocator_bytes": bench.backend.peak_device_bytes(),
         }
+        if trial.after is not None:
+            trial.after(session)
         progress.phase = "verify"
         session.bind(trial.inputs[0])  # once more: an answer may also go wrong while it is timed
         again, _ = trial.verify(session)

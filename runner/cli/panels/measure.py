@@ -146,3 +146,93 @@ def build(
     from benchrun.runner.cli.build_command import build as build_sweep
 
     return build_sweep(settings, target, preset, config, as_json=json)
+
+
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with a tokenizer. (default: the model's, else the weights' folder)", rich_help_panel="What"
+    ),
+]
+
+
+@panel.command()
+@with_sweep_options(run_sweep, without=("head", "workload"))
+def accuracy(
+    settings: dict[str, Any],
+    task: Annotated[str, typer.Option(help="squad or retrieval.", rich_help_panel="Task")] = "squad",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Questions as JSON. (squad: SQuAD v1.1; retrieval: own data by default)", rich_help_panel="Task"
+        ),
+    ] = None,
+    tokenizer: Tokenizer = None,
+    gate: Annotated[
+        float | None, typer.Option(help="Exit 1 below so many percent of fp32: 99, 99.9.", rich_help_panel="Task")
+    ] = None,
+    reference: Annotated[
+        float | None,
+        typer.Option(help="Score that counts as 100 %. (default: PyTorch in fp32)", rich_help_panel="Task"),
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Tokens from window to window. (default: 128)", rich_help_panel="Task")
+    ] = None,
+    max_question: Annotated[
+        int | None, typer.Option(help="Tokens a question is cut to. (default: 64)", rich_help_panel="Task")
+    ] = None,
+    max_answer: Annotated[
+        int | None, typer.Option(help="Tokens of the longest answer. (default: 30)", rich_help_panel="Task")
+    ] = None,
+    first: Annotated[
+        int | None, typer.Option(help="Only so many of the first questions.", rich_help_panel="Task")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file.", rich_help_panel="Where")] = None,
+    label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
+    db: Db = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with an estimate and stop.", rich_help_panel="Where")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """A task's score beside the speed of the same engine, judged against fp32. Exit 0: fine; 1: failed or below --gate; 2: usage.
+
+    Batch 8 and 384 tokens (retrieval: 128) unless told otherwise. 'benchrun accuracy --task retrieval' needs no download of data.
+    """
+    from benchrun.runner.cli.accuracy_command import AccuracyOptions, measure_accuracy
+
+    own = {"stride": stride, "question": max_question, "answer": max_answer, "first": first}
+    return measure_accuracy(
+        settings, AccuracyOptions(task, data, tokenizer, own, reference, gate, config, label, db, dry_run, json)
+    )
+
+
+@panel.command()
+@with_sweep_options(
+    run_sweep,
+    without=(
+        "head",
+        "workload",
+        "batch",
+        "iterations",
+        "warmup",
+        "max_time",
+        "transfers",
+        "try_all",
+        "engine_per_point",
+    ),
+)
+def answer(
+    settings: dict[str, Any],
+    passage: Annotated[str, typer.Option("--passage", "-p", help="Text that holds the answer.", show_default=False)],
+    question: Annotated[str, typer.Option("--question", "-q", help="What is asked.", show_default=False)],
+    tokenizer: Tokenizer = None,
+    max_answer: Annotated[
+        int | None, typer.Option(help="Tokens of the longest answer. (default: 30)", rich_help_panel="Task")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Ask a model one question about one passage; stores nothing. Exit 0: an answer; 1: none; 2: usage, or the engine failed."""
+    from benchrun.runner.cli.answer_command import AnswerOptions, answer_question
+
+    return answer_question(settings, AnswerOptions(passage, question, tokenizer, max_answer, json))

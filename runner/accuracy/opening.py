@@ -1,0 +1,86 @@
+"""From an accuracy workload and its settings to a task: data read and checked, text tokenised."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchrun.backends.tokenisation import TextTokenizer, find_tokenizer
+from benchrun.runner.accuracy.naming import DIGITS, AskedTask
+from benchrun.runner.accuracy.retrieval import built_in_digest, read_retrieval
+from benchrun.runner.accuracy.squad_data import Question, SquadData, read_squad
+from benchrun.runner.accuracy.tasks import Task, make_retrieval_task, make_squad_task
+from benchrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchrun.backends.catalogue import ModelSpec
+
+
+def open_task(asked: AskedTask, settings: Mapping[str, Any], spec: ModelSpec, seq: int) -> Task:
+    """The task for one model and length.
+
+    `settings`: `data` is the file (None: what comes with benchrun), `tokenizers` the folder of each model's tokeniser by the model's
+    name; for `answer` instead of data `passage` and `question`. Raises UsageError or ModelError.
+    """
+    tokenizer = open_tokenizer(settings, spec)
+    if asked.task == "answer":
+        one = Question("answer", str(settings["question"]), str(settings["passage"]), ())
+        return make_squad_task(SquadData((one,), ""), tokenizer, asked.rules(seq))
+    path = data_path(asked, settings)
+    if asked.task == "retrieval":
+        data = read_retrieval(path)
+        check_digest(asked, data.digest)
+        return make_retrieval_task(data, tokenizer, seq)
+    if path is None:
+        raise UsageError(f"{asked.workload} needs its data: use 'benchrun accuracy --task {asked.task} --data FILE'")
+    squad = read_squad(path)
+    check_digest(asked, squad.digest)
+    if asked.first:
+        squad = replace(squad, questions=squad.questions[: asked.first])
+    return make_squad_task(squad, tokenizer, asked.rules(seq))
+
+
+def data_path(asked: AskedTask, settings: Mapping[str, Any]) -> Path | None:
+    """The data's file, where one was given."""
+    given = settings.get("data")
+    if given is None and asked.task == "retrieval" and not built_in_digest().startswith(asked.digest):
+        raise UsageError(f"{asked.workload} is not the data that comes with this benchrun: give its --data FILE")
+    return None if given is None else Path(str(given)).expanduser()
+
+
+def check_digest(asked: AskedTask, digest: str) -> None:
+    """Raises UsageError where the data is not what the workload was named after."""
+    if not digest.startswith(asked.digest):
+        raise UsageError(
+            f"the data of {asked.workload} has changed since the run was planned (it is @{digest[:DIGITS]} now): plan a new run"
+        )
+
+
+def open_tokenizer(settings: Mapping[str, Any], spec: ModelSpec) -> TextTokenizer:
+    """The tokeniser of a model. Raises ModelError where there is none, or one with more tokens than the model."""
+    from benchrun.backends.catalogue import ModelError
+
+    given = settings.get("tokenizers", {}).get(spec.name)
+    if given is None:
+        found = find_tokenizer([Path(spec.weights_path)] if spec.weights_path else [])
+        if found is None:
+            raise ModelError(
+                f"{spec.name} has no tokenizer beside its weights: copy tokenizer.json or vocab.txt of the checkpoint there, or "
+                "name a folder that has them with --tokenizer"
+            )
+    else:
+        found = Path(str(given)).expanduser()
+    tokenizer = TextTokenizer(found)
+    if tokenizer.size > spec.shape.vocab_size:
+        raise ModelError(
+            f"the tokenizer has {tokenizer.size} tokens and {spec.name} knows {spec.shape.vocab_size}: they do not belong together"
+        )
+    return tokenizer
+
+
+def one_digest(path: Path | None) -> str:
+    """SHA-256 of a data file; None is the data that comes with benchrun."""
+    return built_in_digest() if path is None else hashlib.sha256(path.read_bytes()).hexdigest()

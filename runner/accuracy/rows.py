@@ -1,0 +1,67 @@
+"""Rows of tokens as input sets: padded on the right to [batch, seq], the last batch filled up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchrun.backends.contract import Inputs
+
+if TYPE_CHECKING:
+    from benchrun.backends.catalogue import ModelShape
+    from benchrun.backends.contract import FloatArray
+    from benchrun.backends.tokenisation import Frame
+
+PER_TOKEN = ("last_hidden_state", "start_logits", "end_logits")
+ONCE = -1  # the index of a set that no session needs to keep
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence without padding: token ids and token types."""
+
+    ids: tuple[int, ...]
+    types: tuple[int, ...]
+
+
+def frame_row(frame: Frame, first: tuple[int, ...], second: tuple[int, ...] | None = None) -> Row:
+    """One text, or two, with what the tokeniser puts around them."""
+    before, between, after = frame.frame_types
+    ids = frame.before + first + frame.between + (second or ()) + frame.after
+    types = before + (frame.types[0],) * len(first) + between + (frame.types[1],) * len(second or ()) + after
+    return Row(ids, types)
+
+
+def make_set(rows: Sequence[Row], batch: int, seq: int, shape: ModelShape, index: int = ONCE) -> Inputs:
+    """At most `batch` rows of at most `seq` tokens; where there are fewer rows, the first one fills up the batch."""
+    filled = [*rows, *[rows[0]] * (batch - len(rows))]
+    ids = np.full((batch, seq), shape.pad_token_id, dtype=np.int64)
+    mask = np.zeros((batch, seq), dtype=np.int64)
+    types = np.zeros((batch, seq), dtype=np.int64)
+    for place, row in enumerate(filled):
+        ids[place, : len(row.ids)] = row.ids
+        mask[place, : len(row.ids)] = 1
+        types[place, : len(row.ids)] = row.types
+    arrays = {"input_ids": ids, "attention_mask": mask}
+    if shape.feeds_token_types:
+        arrays["token_type_ids"] = types
+    return Inputs(index, arrays, tuple(len(row.ids) for row in filled))
+
+
+def split_rows(rows: Sequence[Row], batch: int) -> Iterator[Sequence[Row]]:
+    """The rows in order, `batch` at a time."""
+    for start in range(0, len(rows), batch):
+        yield rows[start : start + batch]
+
+
+def blank(outputs: Mapping[str, FloatArray], lengths: Sequence[int]) -> dict[str, FloatArray]:
+    """Copies of outputs [rows, seq, …] with 0 beyond each row's length; others as they are."""
+    found = dict(outputs)
+    for name, array in outputs.items():
+        if name in PER_TOKEN and array.shape[:1] == (len(lengths),):
+            kept = np.arange(array.shape[1]) < np.asarray(lengths)[:, None]
+            found[name] = np.where(kept if array.ndim == 2 else kept[..., None], array, np.float32(0))
+    return found
