@@ -27,12 +27,12 @@ from benchrun.dashboard.pages.explore import latest_points
 from benchrun.dashboard.pages.overview import FIRST_SWEEP
 from benchrun.dashboard.selection import drawable, explain_missing, explain_neighbours
 from benchrun.dashboard.tabular import public
+from benchrun.results.changepoints import find_level_changes
 from benchrun.results.views.catalogue import groups, machines
 from benchrun.results.views.environments import differences
 from benchrun.results.views.frames import rows_of
 from benchrun.results.views.gates import gate_marks
 from benchrun.results.views.history import MOST_LAUNCHES, environment_details, series_results
-from benchrun.results.views.steps import find_steps
 from benchrun.results.views.summaries import summarise
 
 if TYPE_CHECKING:
@@ -176,8 +176,8 @@ def marks_of(database: Database, drawn: pd.DataFrame, shown: Figure) -> pd.DataF
         previous = row
     several = drawn["series"].nunique() > 1
     for series, part in drawn.groupby("series", sort=True):
-        for step in find_steps(part[shown.column].tolist()):
-            at = part.iloc[step.place]
+        for step in find_level_changes(part[shown.column].tolist()):
+            at = part.iloc[step.index]
             prefix = f"{series} " if several else ""
             rows.append(
                 {

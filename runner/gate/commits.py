@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchrun.runner.gate.history import Change, HistorySettings, find_changes
+from benchrun.results.changepoints import Change, ChangeSettings, find_changes
 from benchrun.runner.gate.launches import METRICS, log_value
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def trace_history(
     launches: Sequence[SeriesLaunch],
     metric: str,
     environments: Mapping[int, Mapping[str, Any]],
-    settings: HistorySettings | None = None,
+    settings: ChangeSettings | None = None,
 ) -> PointHistory:
     """Group launches of one point by commit and environment, and look for changes. Ratios above 1 are slower."""
     groups: dict[tuple[str, int], list[SeriesLaunch]] = {}

@@ -274,6 +274,28 @@ def test_trends_mark_steps_and_environments(databases: Databases, monkeypatch: p
     assert [(row.kind, row.run_id[-4:]) for row in marks.itertuples()] == [("environment", "r004")]
 
 
+def test_trends_mark_a_new_level_where_it_begins(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the rule of `benchrun history`, for each series drawn."""
+    import pandas as pd
+
+    from benchrun.dashboard.charts.figures import FIGURES
+    from benchrun.dashboard.components.database import database
+    from benchrun.dashboard.pages.trends import history, marks_of
+    from tests.dashboard.stores import sweep
+
+    open_page("trends", str(databases("several")), monkeypatch, model="tiny", hardware=f"{1:016x}/cpu")
+    opened = database()
+    first = opened.read(history, f"{1:016x}", (sweep()[1].key,)).iloc[:1]
+    course = pd.concat([first.assign(run_id=f"r{place:03}", series="one") for place in range(20)], ignore_index=True)
+    shown = FIGURES["p50"]
+    course[shown.column] = 10.0 + 0.01 * (course.index % 3)
+    other = course.assign(series="two")
+    course.loc[12:, shown.column] *= 1.2
+    marks = marks_of(opened, pd.concat([course, other], ignore_index=True), shown)
+    (mark,) = [row for row in marks.itertuples() if row.kind == "step"]
+    assert (mark.run_id, mark.text) == ("r012", "one level +20.0 %")
+
+
 def test_gates_are_listed_and_open_verdicts_stand_out(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     text = said(open_page("overview", str(databases("gated")), monkeypatch))
     assert "2 open verdicts" in text and "6 PASS" in text and "3 of the FAILs accepted" in text

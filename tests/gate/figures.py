@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from benchrun.runner.gate.history import find_changes
+from benchrun.results.changepoints import find_changes
 from tests.gate.simulation import BY_NAME, SEED, Shape, Tally, gaussian, level, make_plan, simulate
 
 DRIFTING = Shape("1 %, drift of 10 % over 24 launches", gaussian, level(0.01), drift=lambda place: 0.1 * place / 24)

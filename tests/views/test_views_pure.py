@@ -1,4 +1,4 @@
-"""Summaries, ratios, steps and pairs: against scipy and against plain arithmetic."""
+"""Summaries, ratios and pairs: against scipy and against plain arithmetic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from benchrun.results.views.environments import differences, flatten
 from benchrun.results.views.frames import COLUMNS, launches_frame
 from benchrun.results.views.pairing import SAME_SHAPE, pair
 from benchrun.results.views.ratios import add_ratios, certain_size
-from benchrun.results.views.steps import LEAST_EFFECT, find_steps
 from benchrun.results.views.summaries import SUMMARY_COLUMNS, summarise
 
 SPREAD = st.lists(st.integers(500, 2000).map(lambda n: n / 1000), min_size=2, max_size=8, unique=True)
@@ -157,27 +156,6 @@ def test_words_are_careful(base: list[float], new: list[float], word: str) -> No
 
 def test_no_figure_no_word() -> None:
     assert add_ratios(sides([1.0, 2.0], [1.0, 2.0]).assign(log_p50_ms_new=np.nan))["word"].iloc[0] is None
-
-
-def test_steps_are_found_where_they_are() -> None:
-    noise = np.random.default_rng(3).normal(0, 0.005, 60)
-    levels = np.concatenate([np.zeros(25), np.full(20, 0.06), np.full(15, -0.1)])
-    steps = find_steps(np.exp(levels + noise).tolist())
-    assert [step.place for step in steps] == [25, 45]
-    assert [step.ratio for step in steps] == pytest.approx([math.exp(0.06), math.exp(-0.16)], rel=0.01)
-
-
-def test_steps_need_size_length_and_luck() -> None:
-    noise = np.random.default_rng(4).normal(0, 0.001, 40)
-    small = np.exp(noise + np.repeat([0, math.log(LEAST_EFFECT) * 0.8], 20))
-    assert find_steps(small.tolist()) == []
-    spike = np.exp(noise)
-    spike[20] *= 3
-    assert find_steps(spike.tolist()) == [] and find_steps([1.0, 1.0, 2.0, 2.0]) == [] and find_steps([]) == []
-    assert (
-        sum(bool(find_steps(np.exp(np.random.default_rng(seed).normal(0, 0.02, 50)).tolist())) for seed in range(200))
-        <= 1
-    )
 
 
 def test_pairs_and_those_without_a_partner() -> None:

@@ -1,5 +1,5 @@
-"""Change points in a point's history over commits. They never block: they show the slow creep that no pairwise gate
-can see.
+"""Where the level of a series moved: the change points of `benchrun history` and of Trends. They never block: they show the slow
+creep that no pairwise gate can see. Pure: numbers in, places out.
 
 A change is where the values before and after differ with p ≤ 0.001 and by at least 3 %, with at least 3 points on
 either side. Search: binary splitting inside overlapping windows of 50 points at a tenfold weaker level, so that a
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistorySettings:
+class ChangeSettings:
     """`p`: largest p-value of a change; `weakening`: how much weaker the first search is; `ratio`: smallest change;
     `least`: points a side; `window`: points that one search looks at.
     """
@@ -47,13 +47,13 @@ class Change:
     p: float
 
 
-def find_changes(y: Sequence[float], settings: HistorySettings | None = None) -> tuple[Change, ...]:
+def find_changes(y: Sequence[float], settings: ChangeSettings | None = None) -> tuple[Change, ...]:
     """Change points of a series y = ±ln(figure), one value a commit in order. Values that are not finite are passed
     over.
     """
     import numpy as np
 
-    settings = settings or HistorySettings()
+    settings = settings or ChangeSettings()
     at = [i for i, value in enumerate(y) if math.isfinite(value)]
     values = np.array([y[i] for i in at], dtype=np.float64)
     n, step = len(values), max(settings.window // 2, settings.least)
@@ -66,7 +66,12 @@ def find_changes(y: Sequence[float], settings: HistorySettings | None = None) ->
     )
 
 
-def _split(values: Floats, begin: int, end: int, settings: HistorySettings) -> set[int]:
+def find_level_changes(figures: Sequence[float]) -> tuple[Change, ...]:
+    """Change points of a series of positive figures in order of time; ratios are those of the figures."""
+    return find_changes([math.log(each) if each > 0 else math.nan for each in figures])
+
+
+def _split(values: Floats, begin: int, end: int, settings: ChangeSettings) -> set[int]:
     """Cuts inside [begin, end), found by splitting where t is largest for as long as its p is small."""
     import numpy as np
 
@@ -86,7 +91,7 @@ def _split(values: Floats, begin: int, end: int, settings: HistorySettings) -> s
     return cuts
 
 
-def _keep(values: Floats, cuts: list[int], settings: HistorySettings) -> list[tuple[int, Floats, Floats, float]]:
+def _keep(values: Floats, cuts: list[int], settings: ChangeSettings) -> list[tuple[int, Floats, Floats, float]]:
     """Cuts that hold between the levels on their two sides: (cut, before, after, p)."""
     import numpy as np
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from benchrun.runner.gate.history import HistorySettings, find_changes
+from benchrun.results.changepoints import ChangeSettings, find_changes, find_level_changes
 
 FLAT = np.random.default_rng(0).normal(0, 0.005, 60)
 
@@ -51,7 +51,7 @@ def test_a_change_below_three_percent_is_left_alone() -> None:
     y = FLAT.copy() / 10
     y[30:] += 0.025
     assert not find_changes(y.tolist())
-    assert find_changes(y.tolist(), HistorySettings(ratio=1.01))
+    assert find_changes(y.tolist(), ChangeSettings(ratio=1.01))
 
 
 def test_slow_creep_shows_in_the_end() -> None:
@@ -85,7 +85,7 @@ def test_equal_series_give_equal_changes() -> None:
     assert len({find_changes(y) for _ in range(20)}) == 1
 
 
-def false_alarms(sd: float, series: int, settings: HistorySettings | None = None, spikes: float = 0.0) -> int:
+def false_alarms(sd: float, series: int, settings: ChangeSettings | None = None, spikes: float = 0.0) -> int:
     rng = np.random.default_rng([4, round(sd * 1e4)])
     found = 0
     for _ in range(series):
@@ -112,3 +112,29 @@ def detected(sd: float, after: int, series: int = 200) -> float:
 def test_a_step_of_five_percent_is_found_soon() -> None:
     assert detected(0.01, 3) >= 0.9
     assert detected(0.02, 8) >= 0.8
+
+
+# --- figures as the dashboard draws them ---
+
+
+def test_levels_of_figures_are_found_where_they_are() -> None:
+    noise = np.random.default_rng(3).normal(0, 0.005, 60)
+    levels = np.concatenate([np.zeros(25), np.full(20, 0.06), np.full(15, -0.1)])
+    changes = find_level_changes(np.exp(levels + noise).tolist())
+    assert [each.index for each in changes] == [25, 45]
+    assert [each.ratio for each in changes] == pytest.approx([math.exp(0.06), math.exp(-0.16)], rel=0.01)
+
+
+def test_a_level_needs_size_and_length() -> None:
+    noise = np.random.default_rng(4).normal(0, 0.001, 40)
+    small = np.exp(noise + np.repeat([0, math.log(ChangeSettings().ratio) * 0.8], 20))
+    assert find_level_changes(small.tolist()) == ()
+    spike = np.exp(noise)
+    spike[20] *= 3
+    assert find_level_changes(spike.tolist()) == ()
+    assert find_level_changes([1.0, 1.0, 2.0, 2.0]) == () and find_level_changes([]) == ()
+
+
+def test_figures_that_are_none_are_passed_over() -> None:
+    (change,) = find_level_changes([1.0] * 10 + [0.0, math.nan, -1.0] + [2.0] * 10)
+    assert (change.index, change.ratio) == (13, pytest.approx(2.0))
