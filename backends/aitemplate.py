@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from benchrun.backends.aitemplate_bert import EncoderPlan
     from benchrun.backends.aitemplate_compile import Target
     from benchrun.backends.aitemplate_target import Compiler, Installation
+    from benchrun.backends.cache import ArtefactCache
     from benchrun.backends.models import Model
 
 
@@ -51,6 +52,9 @@ class Gpu:
         if self.kind == "cuda":
             return aitemplate_target.cuda_arch(self.capability)
         return aitemplate_target.rocm_arch(self.architecture)
+
+
+LIBRARY_KIND = "aitemplate"  # of artefacts in the cache
 
 
 class AITemplateBackend(Backend):
@@ -101,6 +105,12 @@ class AITemplateBackend(Backend):
             return str(error)
         return None
 
+    @classmethod
+    def built(cls, cache: ArtefactCache) -> Mapping[str, str]:
+        """Compiled libraries by what they were compiled for. AITemplate profiles on the GPU, so none is built ahead of time."""
+        arches = {str(entry.ingredients.get("arch")) for entry in cache.entries() if entry.kind == LIBRARY_KIND}
+        return dict.fromkeys(sorted({"rocm" if each.startswith("gfx") else "cuda" for each in arches}), "compiled")
+
     def probe(self) -> Availability:
         try:
             installation = aitemplate_target.find_installation()
@@ -136,7 +146,7 @@ class AITemplateBackend(Backend):
             with build.phase("compile"):
                 aitemplate_compile.compile_library(folder, plan, target, self.generate)
 
-        artefact = build.cache.obtain("aitemplate", ingredients, make)
+        artefact = build.cache.obtain(LIBRARY_KIND, ingredients, make)
         build.artefact(artefact.n_bytes, hit=artefact.hit)
         report = json.loads((artefact.path / aitemplate_compile.REPORT).read_text(encoding="utf-8"))
         facts = aitemplate_report.read_back(report)

@@ -119,6 +119,27 @@ def test_profiling_comes_before_compiling_and_both_once(machine: Path, build: Re
     assert len(backend.jobs) == 4
 
 
+def test_a_compiled_library_is_told_as_such(
+    machine: Path, build: RecordingBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `benchrun backends`, which imports no engine, from what a measurement that came no further left behind."""
+    from benchrun.runner.cli import backends_command
+
+    monkeypatch.setenv("BENCHRUN_CACHE", str(build.cache.root))
+    monkeypatch.setattr(backends_command, "executed_here", set)
+
+    def levels() -> dict[str, str]:
+        return {line.engine: line.verified for line in backends_command.describe_backend("ait", check=False)}
+
+    assert levels() == {"ait:cuda": "never run", "ait:rocm": "never run"}
+    ComputingBackend().prepare(load_model(named_spec("tiny", "layers"), SEQ), point("layers"), build)
+    assert AITemplateBackend.built(build.cache) == {"cuda": "compiled"}
+    assert levels() == {"ait:cuda": "compiled", "ait:rocm": "never run"}
+    build.cache.obtain("aitemplate", {"arch": "gfx90a"}, lambda folder: write(folder / "test.so"))
+    assert levels() == {"ait:cuda": "compiled", "ait:rocm": "compiled"}
+    assert "aitemplate" not in sys.modules
+
+
 def test_static_files_are_corrected_for_cuda_13_only(
     machine: Path, build: RecordingBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
