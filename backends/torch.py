@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchrun.backends.contract import (
+    TRAINING_DTYPES,
     Availability,
     Backend,
     Build,
-    TRAINING_DTYPES,
     Description,
     Option,
     OutOfMemory,
@@ -47,7 +47,7 @@ class TorchBackend(Backend):
             ),
             Variant(
                 "compile",
-                "torch.compile; on a GPU mode=reduce-overhead",
+                "torch.compile; on a GPU captured in a CUDA graph",
                 ("cpu", "cuda", "rocm"),
                 ALL_DTYPES,
                 {"cpu": "executed", "cuda": "executed", "rocm": "never run"},
@@ -65,9 +65,9 @@ class TorchBackend(Backend):
             Option("attention", "attention implementation of transformers", "sdpa", ("sdpa", "eager")),
             Option(
                 "compile_mode",
-                "mode of torch.compile; auto: reduce-overhead on a GPU, default on a CPU and for training",
+                "mode of torch.compile, or captured: its kernels in a CUDA graph of ours; auto: captured on a GPU, else default",
                 "auto",
-                ("auto", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+                ("auto", "captured", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
             ),
             Option(
                 "static_inputs",

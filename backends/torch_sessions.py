@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchrun.backends.contract import BuildFailed, OutOfMemory, Point, Session, WrongVariant
+from benchrun.backends.contract import BuildFailed, OutOfMemory, Point, Session, Unsupported, WrongVariant
 
 if TYPE_CHECKING:
     from benchrun.backends.contract import FloatArray, Inputs
     from benchrun.backends.models import Encoder
 
 UNMASKED = "benchrun_sdpa_unmasked"
+CAPTURED = (
+    "captured"  # a mode of our own: inductor's default kernels, captured as `GraphSession` captures the eager ones
+)
 CAPTURE_WARMUPS = (
     3  # libraries choose kernels and allocate workspaces on their first calls, which a graph must not record
 )
@@ -173,6 +176,9 @@ class StaticSession(EagerSession):
 class CompileSession(StaticSession):
     """torch.compile with static shapes. Proves that compiled code runs: one graph, no break, no recompilation, no skipped CUDA graph.
 
+    On a GPU the compiled kernels are captured in one CUDA graph of ours (mode `captured`): with `reduce-overhead` PyTorch
+    evaluates guards and keeps books in every call, which at batch 1 costs more than its kernels save (docs/decisions.md).
+
     Sessions that are open together (the buckets of a point) share the compiler; the first one starts it empty, the last one empties it.
     """
 
@@ -182,8 +188,9 @@ class CompileSession(StaticSession):
     def __init__(self, module: Encoder, point: Point, device: torch.device) -> None:
         super().__init__(module, point, device)
         asked = str(point.option("compile_mode", "auto"))
-        automatic = "reduce-overhead" if device.type == "cuda" else "default"
+        automatic = CAPTURED if device.type == "cuda" else "default"
         self._mode = automatic if asked == "auto" else asked
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._spy = OperatorSpy()
         self._static = point.option("static_inputs", "on") == "on"
         if (
@@ -201,7 +208,9 @@ class CompileSession(StaticSession):
                 for _ in range(CAPTURE_WARMUPS):  # reduce-overhead records its graph on the second call
                     self.enqueue()
                 self.synchronize()
-        except OutOfMemory:
+                if self._mode == CAPTURED:
+                    self._capture()
+        except (OutOfMemory, Unsupported):
             self._leave()
             raise
         except Exception as error:  # dynamo and inductor raise many types
@@ -210,6 +219,9 @@ class CompileSession(StaticSession):
             raise BuildFailed(f"torch.compile failed: {type(error).__name__}: {reason}") from error
 
     def enqueue(self) -> None:
+        if self._graph is not None:  # pragma: no cover - needs a GPU
+            self._graph.replay()
+            return
         torch.compiler.cudagraph_mark_step_begin()
         kept = self._out
         super().enqueue()
@@ -227,24 +239,36 @@ class CompileSession(StaticSession):
         graphs = int(counters["stats"]["unique_graphs"])
         breaks = int(sum(counters["graph_break"].values()))
         skips = int(counters["inductor"]["cudagraph_skips"])
-        wants_graph = self._device.type == "cuda" and self._mode in ("reduce-overhead", "max-autotune")
+        asks_graph = self._device.type == "cuda" and self._mode in ("reduce-overhead", "max-autotune")
         made = CompileSession._made
         if graphs != made or breaks:
             raise WrongVariant(f"not compiled code alone: {graphs} graphs ({made} expected) and {breaks} graph breaks")
-        if wants_graph and skips:
+        if asks_graph and skips:
             raise WrongVariant(f"torch.compile skipped its CUDA graph {skips} times and ran launch by launch")
         return {
             **super().facts(),
             "compile_mode": self._mode,
             "compiled_graphs": graphs,
-            "cuda_graph": wants_graph,
+            "cuda_graph": asks_graph or self._graph is not None,
             "static_inputs": self._static,
             "kernel_cache_hits": int(counters["inductor"]["fxgraph_cache_hit"]),
         }
 
     def close(self) -> None:
+        if self._graph is not None:  # pragma: no cover - needs a GPU
+            self._graph.reset()
+            self._graph = None
         super().close()
         self._leave()
+
+    def _capture(self) -> None:  # pragma: no cover - needs a GPU
+        """Record the compiled call: its kernels read the buffers that `bind` fills and write `_out`."""
+        if self._device.type != "cuda":
+            raise Unsupported("torch.compile_mode=captured records a CUDA graph: it needs a GPU")
+        graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.graph(graph):
+            self._out = self._call(*self._args)
+        self._graph = graph
 
     def _join(self) -> None:
         """Start with an empty compiler, or beside the sessions that are open."""
@@ -271,7 +295,8 @@ class CompileSession(StaticSession):
         for node in graph.graph.nodes:
             if node.op == "call_function":
                 self._spy.note(getattr(node.target, "__name__", ""), node.meta.get("example_value"), node.kwargs)
-        options = torch._inductor.list_mode_options(self._mode, dynamic=False)
+        mode = "default" if self._mode == CAPTURED else self._mode
+        options = torch._inductor.list_mode_options(mode, dynamic=False)
         return torch._inductor.compile(graph, example, options=options)
 
 

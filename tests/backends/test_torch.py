@@ -382,3 +382,8 @@ def test_the_spy_tells_masked_attention_from_unmasked() -> None:
     assert "scaled_dot_product" in plain.attention() and "masked" not in plain.attention()
     assert masked.attention().endswith(", masked")
     assert isinstance(EagerSession(TINY.module, point_of(), CPU), EagerSession)
+
+
+def test_a_capture_needs_a_gpu() -> None:
+    with pytest.raises(Unsupported, match="compile_mode=captured records a CUDA graph"):
+        CompileSession(copy_of(TINY), point_of(variant="compile", options=(("compile_mode", "captured"),)), CPU)
