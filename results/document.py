@@ -16,7 +16,7 @@ from typing import Any
 
 from benchrun.results.plain import plain_json
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunOverview, RunRecord
-from benchrun.results.rows import MeasurementRow, Parity
+from benchrun.results.rows import MeasurementRow, Parity, Score
 from benchrun.results.statistics import ReportedSummary, Summary, mean_of_known
 
 VERSION = 1
@@ -90,6 +90,12 @@ def _point(record: RunRecord, planned: PlannedPoint) -> dict[str, Any]:
         "throughput_isolated": _any(row.throughput_isolated for row in rows),
         "tokens_s": mean_of_known(row.tokens_s for row in rows),
         "padding_fraction": mean_of_known(row.padding_fraction for row in rows),
+        "scores": _scores(rows),
+        "attachments": [
+            {"replicate": each.row.replicate, "name": one.name, "size_bytes": one.size_bytes}
+            for each in records
+            for one in each.attachments
+        ],
         "parity": _parity([row.parity for row in rows if row.parity is not None]),
         "build_s": mean_of_known(row.build_s for row in rows),
         "export_s": mean_of_known(row.export_s for row in rows),
@@ -202,6 +208,24 @@ def _parity(found: Sequence[Parity]) -> dict[str, Any] | None:
     worst = max(found, key=lambda each: (not each.ok, math.inf if each.rel_l2 is None else each.rel_l2))
     names = ("rel_l2", "max_abs", "cosine", "ok", "gain", "nan_share", "reason")
     return {name: plain_json(getattr(worst, name)) for name in names}
+
+
+def _scores(rows: Sequence[MeasurementRow]) -> list[dict[str, Any]]:
+    """Each task and metric once: the mean of its launches' values; `n` and the reference are those of the first launch."""
+    found: dict[tuple[str, str], list[Score]] = {}
+    for row in rows:
+        for score in row.scores:
+            found.setdefault((score.task, score.metric), []).append(score)
+    return [
+        {
+            "task": task,
+            "metric": metric,
+            "value": mean_of_known(each.value for each in scores),
+            "n": scores[0].n,
+            "reference": plain_json(scores[0].reference),
+        }
+        for (task, metric), scores in sorted(found.items())
+    ]
 
 
 def _mean_of_all(values: Iterable[float | None]) -> float | None:

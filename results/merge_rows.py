@@ -1,7 +1,7 @@
 """Rows from one database into another: a run or a gate with all that belongs to it, inside the caller's transaction.
 
 Tables whose keys are names (points, plans, everything of a gate) are copied as they are; launches and measurements are
-numbered anew. A column or a table of a gate that a later schema adds is copied without a change here.
+numbered anew. A column, or a table of a gate or of a measurement, that a later schema adds is copied without a change here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from benchrun.results.schema import (
     Point,
     Run,
     RunPoint,
-    SampleSet,
 )
 from benchrun.results.store import _insert_new
 from benchrun.results.target import Target
@@ -77,7 +76,9 @@ class Reader:
 
 
 def measured(rows: Callable[[Select[Any]], list[Row]], run_id: str) -> dict[bytes, list[int]]:
-    """Every measurement of a run as a digest of all that was measured, samples included → the ids that have it."""
+    """Every measurement of a run as a digest of all that was measured, samples, scores and attachments included → the ids that
+    have it.
+    """
     launches = {
         each["id"]: tuple(each[name] for name in _LAUNCH_IDENTITY)
         for each in rows(select(Launch).where(Launch.run_id == run_id))
@@ -90,9 +91,9 @@ def measured(rows: Callable[[Select[Any]], list[Row]], run_id: str) -> dict[byte
         chunk = rows(query.order_by(Measurement.id).limit(CHUNK))
         if not chunk:
             return found
-        samples = _sample_digests(rows, [each["id"] for each in chunk])
+        parts = _part_digests(rows, [each["id"] for each in chunk])
         for each in chunk:
-            content = (launches.get(each["launch_id"]), [each[name] for name in names], samples.get(each["id"]))
+            content = (launches.get(each["launch_id"]), [each[name] for name in names], parts.get(each["id"]))
             found[hashlib.sha256(repr(content).encode("utf-8", "backslashreplace")).digest()].append(each["id"])
         last = chunk[-1]["id"]
 
@@ -103,14 +104,23 @@ def count_measurements(read: Reader, run_id: str) -> int:
     return int(found["n"])
 
 
-def _sample_digests(rows: Callable[[Select[Any]], list[Row]], ids: Sequence[int]) -> dict[int, list[Any]]:
+def part_tables() -> list[Table]:
+    """The tables that belong to a measurement: all whose `measurement_id` leads there."""
+    target = Measurement.__table__.c.id
+    return [table for table in Base.metadata.sorted_tables if any(key.column is target for key in table.foreign_keys)]
+
+
+def _part_digests(rows: Callable[[Select[Any]], list[Row]], ids: Sequence[int]) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = defaultdict(list)
-    query = (
-        select(SampleSet).where(SampleSet.measurement_id.in_(ids)).order_by(SampleSet.measurement_id, SampleSet.clock)
-    )
-    for each in rows(query):
-        digest = hashlib.sha256(each["data"]).digest()
-        found[each["measurement_id"]].append((each["clock"], each["n"], each["version"], digest))
+    for table in part_tables():
+        query = select(table).where(table.c.measurement_id.in_(ids)).order_by(*table.primary_key.columns)
+        for each in rows(query):
+            cells = [
+                hashlib.sha256(value).digest() if isinstance(value, bytes) else value
+                for name, value in each.items()
+                if name != "measurement_id"
+            ]
+            found[each["measurement_id"]].append((table.name, cells))
     return found
 
 
@@ -217,11 +227,11 @@ def _write_measurements(
                 each["launch_id"] = launches[each["launch_id"]]
         ids = write.execute(returning, values).scalars().all()
         numbers = {each["id"]: id_ for each, id_ in zip(chunk, ids, strict=True)}
-        sets = read.rows(select(SampleSet).where(SampleSet.measurement_id.in_(list(numbers))))
-        if sets:
-            write.execute(
-                insert(SampleSet), [dict(each) | {"measurement_id": numbers[each["measurement_id"]]} for each in sets]
-            )
+        for table in part_tables():
+            parts = read.rows(select(table).where(table.c.measurement_id.in_(list(numbers))))
+            if parts:
+                renumbered = [dict(each) | {"measurement_id": numbers[each["measurement_id"]]} for each in parts]
+                write.execute(insert(table), renumbered)
         written += len(chunk)
     return written
 

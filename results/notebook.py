@@ -102,6 +102,15 @@ class Frames:
         columns["ms"] = np.concatenate(sets) / 1e6 if sets else np.array([], dtype=np.float64)
         return pd.DataFrame(columns)
 
+    def scores(self, run: Wanted = None, **wanted: Wanted) -> pd.DataFrame:
+        """One row for each score of each launch: the point, `task`, `metric`, `value`, `n`, `reference`, and what the same launch
+        measured: `host_p50_ms`, `device_p50_ms`, `throughput_seq_s`.
+        """
+        from benchrun.results.views.scores import load_scores
+
+        with self._store.reading() as connection:
+            return load_scores(connection, *self._conditions(run, wanted))
+
     def published(self, *names: str) -> pd.DataFrame:
         """The rows of published tables, all or the named ones, with their table and every condition (`condition_…`)."""
         import pandas as pd

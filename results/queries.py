@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select, text
 
+from benchrun.results.attached import decode_text, read_score
 from benchrun.results.ceilings import load_ceilings
 from benchrun.results.records import (
     UNMEASURED,
@@ -19,10 +20,22 @@ from benchrun.results.records import (
     PlannedPoint,
     RunOverview,
     RunRecord,
+    StoredAttachment,
 )
-from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
+from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
 from benchrun.results.samples import decode
-from benchrun.results.schema import CLOCKS, Environment, Launch, Measurement, Point, Run, RunPoint, SampleSet
+from benchrun.results.schema import (
+    CLOCKS,
+    AttachedText,
+    Environment,
+    Launch,
+    Measurement,
+    Point,
+    Run,
+    RunPoint,
+    SampleSet,
+    ScoreValue,
+)
 from benchrun.results.statistics import ReportedSummary, Summary
 
 if TYPE_CHECKING:
@@ -169,6 +182,44 @@ def load_samples(connection: Connection, measurement_id: int, clock: str) -> Sam
     return None if row is None else decode(row.data, row.n, row.version)
 
 
+def list_attachments(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[StoredAttachment, ...]]:
+    """The attachments of measurements by name, without their texts; an empty tuple where there is none."""
+    columns = (AttachedText.measurement_id, AttachedText.name, AttachedText.size_bytes)
+    return _listed(connection.execute(select(*columns).where(AttachedText.measurement_id.in_(ids))).all(), ids)
+
+
+def load_attachment(connection: Connection, measurement_id: int, name: str) -> str | None:
+    """The text of an attachment; None where there is none of that name."""
+    query = select(AttachedText).where(AttachedText.measurement_id == measurement_id, AttachedText.name == name)
+    row = connection.execute(query).first()
+    return None if row is None else decode_text(row.data, row.size_bytes, row.version)
+
+
+def _listed(rows: Iterable[Any], ids: Iterable[int]) -> dict[int, tuple[StoredAttachment, ...]]:
+    found: dict[int, list[StoredAttachment]] = {number: [] for number in ids}
+    for row in rows:
+        found[row.measurement_id].append(StoredAttachment(row.name, row.size_bytes))
+    return {number: tuple(sorted(each, key=lambda one: one.name)) for number, each in found.items()}
+
+
+def _scores_and_attachments(
+    connection: Connection, run_id: str
+) -> tuple[Mapping[int, tuple[Score, ...]], Mapping[int, tuple[StoredAttachment, ...]]]:
+    """Of the measurements of a run that count, by their ids; only those that have some."""
+    of_run = (Measurement.run_id == run_id, CURRENT)
+    scores: dict[int, list[Score]] = defaultdict(list)
+    chosen = select(ScoreValue).join(Measurement, Measurement.id == ScoreValue.measurement_id).where(*of_run)
+    for row in connection.execute(chosen.order_by(ScoreValue.task, ScoreValue.metric)).mappings():
+        scores[row["measurement_id"]].append(read_score(row))
+    texts = (
+        select(AttachedText.measurement_id, AttachedText.name, AttachedText.size_bytes)
+        .join(Measurement, Measurement.id == AttachedText.measurement_id)
+        .where(*of_run)
+    )
+    rows = connection.execute(texts).all()
+    return {number: tuple(each) for number, each in scores.items()}, _listed(rows, {row[0] for row in rows})
+
+
 def _measurements(connection: Connection, run_id: str, *, samples: bool) -> list[MeasurementRecord]:
     kept: dict[int, dict[str, Samples]] = defaultdict(dict)
     if samples:
@@ -183,7 +234,16 @@ def _measurements(connection: Connection, run_id: str, *, samples: bool) -> list
     found = connection.execute(query)
     names = tuple(found.keys())
     rows: Iterator[dict[str, Any]] = (dict(zip(names, row, strict=True)) for row in found)
-    return [MeasurementRecord(row["id"], row["launch_id"], measurement_row(row, kept.get(row["id"]))) for row in rows]
+    scores, texts = _scores_and_attachments(connection, run_id)
+    return [
+        MeasurementRecord(
+            row["id"],
+            row["launch_id"],
+            measurement_row(row, kept.get(row["id"]), scores.get(row["id"], ())),
+            texts.get(row["id"], ()),
+        )
+        for row in rows
+    ]
 
 
 def _run(row: RowMapping) -> RunRow:
@@ -201,8 +261,10 @@ def _run(row: RowMapping) -> RunRow:
     )
 
 
-def measurement_row(row: Mapping[Any, Any], samples: Mapping[str, Samples] | None = None) -> MeasurementRow:
-    """A row of the table `measurements` as plain data."""
+def measurement_row(
+    row: Mapping[Any, Any], samples: Mapping[str, Samples] | None = None, scores: tuple[Score, ...] = ()
+) -> MeasurementRow:
+    """A row of the table `measurements` as plain data, with what hangs on it; attachments stay where they are."""
     given = samples or {}
     return MeasurementRow(
         **dict(zip(_PLAIN_FIELDS, _get_plain(row), strict=True)),
@@ -210,6 +272,7 @@ def measurement_row(row: Mapping[Any, Any], samples: Mapping[str, Samples] | Non
         device=_summary(_get_summary["device"](row)),
         parity=Parity(*_get_parity(row)) if row["parity_ok"] is not None else None,
         flags=tuple(row["flags"]),
+        scores=scores,
         host_samples=given.get("host"),
         device_samples=given.get("device"),
     )

@@ -55,12 +55,23 @@ class LaunchRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAttachment:
+    """A text file of a measurement: `Store.attachment` reads it. The size is that of its UTF-8."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MeasurementRecord:
-    """A stored measurement. `row` carries its samples only where the run was read with `samples=True`."""
+    """A stored measurement. `row` carries its scores by task and metric, its samples only where the run was read with
+    `samples=True`, and never its attachments: those are listed here.
+    """
 
     id: int
     launch_id: int | None
     row: MeasurementRow
+    attachments: tuple[StoredAttachment, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -349,6 +349,31 @@ class SampleSet(Base):
     data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class ScoreValue(Base):
+    """How good the answers of a measurement are on a task; see `rows.Score`. NULL: the value was not finite."""
+
+    __tablename__ = "scores"
+
+    measurement_id: Mapped[int] = mapped_column(Id, ForeignKey("measurements.id", ondelete="CASCADE"), primary_key=True)
+    task: Mapped[str] = mapped_column(primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float | None]
+    n: Mapped[int]
+    reference: Mapped[float | None]
+
+
+class AttachedText(Base):
+    """A text file of a measurement; `data` is in the format of `attached.py`, `size_bytes` that of the text in UTF-8."""
+
+    __tablename__ = "attachments"
+
+    measurement_id: Mapped[int] = mapped_column(Id, ForeignKey("measurements.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int]
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class Gate(Base):
     """One gate run: see `gate_rows.GateRow`."""
 

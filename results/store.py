@@ -24,15 +24,16 @@ from sqlalchemy import Connection, Engine, delete, exists, insert, select, updat
 from sqlalchemy.dialects import postgresql, sqlite
 
 from benchrun.results import queries
+from benchrun.results.attached import has_parts, insert_parts
 from benchrun.results.ceilings import add_ceilings, load_ceilings
 from benchrun.results.engine import lock_catalog, open_engine
 from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.plain import plain_json
 from benchrun.results.reasons import explaining
-from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord
+from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord, StoredAttachment
 from benchrun.results.rows import RUN_STATES, CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
-from benchrun.results.samples import FORMAT, DamagedSamples, encode
-from benchrun.results.schema import Base, Environment, Launch, Measurement, Point, Run, RunPoint, SampleSet
+from benchrun.results.samples import DamagedSamples
+from benchrun.results.schema import Base, Environment, Launch, Measurement, Point, Run, RunPoint
 from benchrun.results.sqlite_file import writer
 from benchrun.results.target import Target, default_path, locate
 
@@ -208,7 +209,7 @@ class Store:
                 raise StoreError(f"there is no launch {launch_id} in {self.shown}")
 
     def add_measurement(self, run_id: str, launch_id: int | None, row: MeasurementRow) -> int:
-        """Store a measurement with its samples; its id. Earlier rows of the same point and replicate no longer count."""
+        """Store a measurement with all that hangs on it; its id. Earlier rows of the same point and replicate no longer count."""
         return self.add_measurements(run_id, [(launch_id, row)])[0]
 
     def add_measurements(self, run_id: str, rows: Sequence[tuple[int | None, MeasurementRow]]) -> list[int]:
@@ -230,6 +231,19 @@ class Store:
         """All samples [n] of one clock (`host`, `device`) in nanoseconds, in order; None where it took none."""
         with self.reading() as connection, _samples_of(self.shown):
             return queries.load_samples(connection, measurement_id, clock)
+
+    def attachments(self, measurement_id: int) -> tuple[StoredAttachment, ...]:
+        """The text files of a measurement by name and size, without their texts."""
+        with self.reading() as connection:
+            return queries.list_attachments(connection, [measurement_id])[measurement_id]
+
+    def attachment(self, measurement_id: int, name: str) -> str:
+        """The text of one file of a measurement. `StoreError` where it has none of that name."""
+        with self.reading() as connection, _samples_of(self.shown):
+            found = queries.load_attachment(connection, measurement_id, name)
+        if found is None:
+            raise StoreError(f"measurement {measurement_id} in {self.shown} has no attachment '{name}'")
+        return found
 
     def add_ceilings(self, rows: Sequence[CeilingRow]) -> None:
         """Store what a machine was measured to be able to do at most; earlier figures stay as history."""
@@ -321,11 +335,6 @@ def _insert_measurement(
     own = {"run_id": run_id, "launch_id": launch_id, "fingerprint": fingerprint, "superseded": False}
     key = connection.execute(insert(Measurement), own | queries.measurement_columns(row)).inserted_primary_key
     assert key is not None
-    sets = [
-        {"measurement_id": key[0], "clock": clock, "n": len(samples), "version": FORMAT, "data": encode(samples)}
-        for clock, samples in (("host", row.host_samples), ("device", row.device_samples))
-        if samples is not None
-    ]
-    if sets:
-        connection.execute(insert(SampleSet), sets)
+    if has_parts(row):
+        insert_parts(connection, [(int(key[0]), row)])
     return int(key[0])

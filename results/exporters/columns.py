@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ _KINDS: dict[str, Kind] = {
     "datetime": "time",
     "Mapping[str, Any]": "json",
     "tuple[str, ...]": "json",
+    "tuple[Score, ...]": "json",
 }
 _RUN: dict[str, Kind] = {
     "run_id": "text",
@@ -42,7 +43,7 @@ _PLACE: dict[str, Kind] = {
     "ceiling": "text",
     "seq_per_joule": "figure",
 }
-_NESTED = ("point_key", "host", "device", "parity", "host_samples", "device_samples")
+_NESTED = ("point_key", "host", "device", "parity", "host_samples", "device_samples", "attachments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,10 @@ COLUMNS: tuple[Column, ...] = (
 
 # Rows by the hundred thousand: names are looked up once, values fetched together.
 _POINT_FIELDS = tuple(f.name for f in fields(PointRow))
-_JSON_FIELDS = tuple(f.name for f in fields(MeasurementRow) if f.name not in _NESTED and _kind(f.type) == "json")
-_CELL_FIELDS = tuple(f.name for f in fields(MeasurementRow) if f.name not in (*_NESTED, *_JSON_FIELDS))
+_JSON_FIELDS = tuple(
+    f.name for f in fields(MeasurementRow) if f.name not in (*_NESTED, "scores") and _kind(f.type) == "json"
+)
+_CELL_FIELDS = tuple(f.name for f in fields(MeasurementRow) if f.name not in (*_NESTED, *_JSON_FIELDS, "scores"))
 _SUMMARY_FIELDS = tuple(f.name for f in fields(Summary))
 _PARITY_FIELDS = tuple(f.name for f in fields(Parity))
 _PLACE_FIELDS = tuple(name for name in _PLACE if name != "seq_per_joule")
@@ -119,6 +122,7 @@ def _measurement(row: MeasurementRow) -> dict[str, Any]:
     for name in _JSON_FIELDS:
         value = getattr(row, name)
         cells[name] = None if value is None else plain_json(value)
+    cells["scores"] = [plain_json(asdict(each)) for each in row.scores]
     for part, value in (("host", row.host), ("device", row.device), ("parity", row.parity)):
         cells |= _NOTHING[part] if value is None else zip(_PART_NAMES[part], _get_parts[part](value), strict=True)
     cells["host_samples_ns"], cells["device_samples_ns"] = row.host_samples, row.device_samples

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, insert, select
 
 from benchrun.results import queries
+from benchrun.results.attached import has_parts, insert_parts
 from benchrun.results.importers.detection import find_format, parse
 from benchrun.results.importers.foreign import ImportFailed, Source
 from benchrun.results.importers.limits import read_bounded
 from benchrun.results.importers.mapping import ForeignRows, run_id, to_rows
 from benchrun.results.importers.sidecar import NO_SIDECAR, Sidecar, read_sidecar
 from benchrun.results.rows import MeasurementRow, PointRow
-from benchrun.results.samples import FORMAT, encode
-from benchrun.results.schema import Measurement, Point, Run, RunPoint, SampleSet
+from benchrun.results.schema import Measurement, Point, Run, RunPoint
 from benchrun.results.store import _environment_id, _insert_new
 
 if TYPE_CHECKING:
@@ -141,20 +141,14 @@ def _write_points(connection: Connection, rows: ForeignRows) -> None:
 
 
 def _write_measurements(connection: Connection, own: dict[str, Any], chunk: Sequence[MeasurementRow]) -> None:
-    plain = [row for row in chunk if not _has_samples(row)]
+    plain = [row for row in chunk if not has_parts(row)]
     if plain:
         connection.execute(insert(Measurement), _columns(own, plain))
-    sampled = [row for row in chunk if _has_samples(row)]
-    if sampled:
+    whole = [row for row in chunk if has_parts(row)]
+    if whole:
         returning = insert(Measurement).returning(Measurement.id, sort_by_parameter_order=True)
-        ids = connection.execute(returning, _columns(own, sampled)).scalars().all()
-        sets = [
-            {"measurement_id": id_, "clock": clock, "n": len(samples), "version": FORMAT, "data": encode(samples)}
-            for id_, row in zip(ids, sampled, strict=True)
-            for clock, samples in (("host", row.host_samples), ("device", row.device_samples))
-            if samples is not None
-        ]
-        connection.execute(insert(SampleSet), sets)
+        ids = connection.execute(returning, _columns(own, whole)).scalars().all()
+        insert_parts(connection, list(zip(ids, whole, strict=True)))
 
 
 def _columns(own: dict[str, Any], rows: Sequence[MeasurementRow]) -> list[dict[str, Any]]:
@@ -164,10 +158,6 @@ def _columns(own: dict[str, Any], rows: Sequence[MeasurementRow]) -> list[dict[s
     columns = zip(names, zip(*(each.values() for each in given), strict=True), strict=True)
     filled = {name: cells for name, cells in columns if cells.count(None) < len(rows)}
     return [dict(zip(filled, cells, strict=True)) for cells in zip(*filled.values(), strict=True)]
-
-
-def _has_samples(row: MeasurementRow) -> bool:
-    return row.host_samples is not None or row.device_samples is not None
 
 
 def _version() -> str:

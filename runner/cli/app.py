@@ -88,8 +88,10 @@ def program(
 def _fill(program: typer.Typer) -> None:
     """Give the program the commands of all panels."""
     for title, panel in PANELS.items():
-        for each in (*panel.registered_commands, *panel.registered_groups):
-            each.rich_help_panel = title
+        for command in panel.registered_commands:
+            command.rich_help_panel = title
+        for group in panel.registered_groups:
+            group.rich_help_panel = title
         program.registered_commands.extend(panel.registered_commands)
         program.registered_groups.extend(panel.registered_groups)
 

@@ -13,6 +13,8 @@ from rich.text import Text
 from benchrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchrun.results import Store
 
 
@@ -60,7 +62,7 @@ def list_runs(db: str | None, *, as_json: bool, limit: int) -> int:
     return 0
 
 
-def show_run(given: str, db: str | None, *, as_json: bool) -> int:
+def show_run(given: str, db: str | None, attachments: Path | None = None, *, as_json: bool) -> int:
     """`benchrun show`."""
     from benchrun.results import open_store
 
@@ -74,6 +76,11 @@ def show_run(given: str, db: str | None, *, as_json: bool) -> int:
             from benchrun.runner.cli.output import print_run
 
             print_run(Console(), record, store.shown)
+        if attachments is not None:
+            from benchrun.runner.cli.attachments import write_attachments
+
+            written = write_attachments(store, record, attachments)
+            print(f"{written} files written to {attachments}" if written else "the run has no files", file=sys.stderr)
     return 0
 
 

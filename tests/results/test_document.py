@@ -17,7 +17,7 @@ from scipy import stats
 
 from benchrun.results.document import between_launches, document_schema, run_document, runs_document
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
-from benchrun.results.rows import PHASES, STATUSES, MeasurementRow, Parity, PointRow, RunRow
+from benchrun.results.rows import PHASES, STATUSES, Attachment, MeasurementRow, Parity, PointRow, RunRow, Score
 from benchrun.results.statistics import ReportedSummary
 from benchrun.results.store import Store
 
@@ -329,3 +329,22 @@ def test_the_schema_refuses_what_is_wrong(
 def test_one_launch_has_no_interval_between_launches() -> None:
     assert between_launches([1.0]) is None
     assert between_launches([2.0, 2.0]) == [2.0, 2.0]
+
+
+def test_scores_and_files_are_in_the_document(
+    store: Store, new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement
+) -> None:
+    store.add_run(new_run(), [new_point("a"), new_point("b", batch=2)], 2)
+    for replicate, f1 in enumerate((90.0, 91.0)):
+        scores = (Score("squad", "f1", f1, 4, 92.0), Score("loss", "last", float("nan"), 1))
+        files = (Attachment("log.txt", "12345"),)
+        store.add_measurement(RUN, None, new_measurement("a", replicate=replicate, scores=scores, attachments=files))
+    document = run_document(store.run(RUN), "results.db")
+    check(document)
+    first, second = document["points"]
+    assert first["scores"] == [
+        {"task": "loss", "metric": "last", "value": None, "n": 1, "reference": None},
+        {"task": "squad", "metric": "f1", "value": 90.5, "n": 4, "reference": 92.0},
+    ]
+    assert first["attachments"] == [{"replicate": i, "name": "log.txt", "size_bytes": 5} for i in range(2)]
+    assert second["scores"] == second["attachments"] == []

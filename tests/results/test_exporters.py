@@ -23,7 +23,7 @@ from benchrun.results.exporters.columns import COLUMNS, flat_rows
 from benchrun.results.exporters.csv import defuse
 from benchrun.results.exporters.markdown import escape, figure
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
-from benchrun.results.rows import EnvironmentRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.rows import EnvironmentRow, MeasurementRow, PointRow, RunRow, Score
 from benchrun.results.schema import Measurement, Point
 from benchrun.results.statistics import ReportedSummary, Summary
 from benchrun.results.store import Store
@@ -251,10 +251,14 @@ def test_every_cell_comes_back_from_csv_and_parquet(
     point = new_point(
         "a", model=data.draw(texts), options=data.draw(st.dictionaries(texts, st.booleans() | texts, max_size=2))
     )
+    scores = st.lists(
+        st.builds(Score, texts, texts, st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 9)), max_size=2
+    )
     rows = [
         new_measurement(
             "a",
             replicate=i,
+            scores=tuple(data.draw(scores)),
             samples=data.draw(taken),
             device=data.draw(taken),
             error=data.draw(st.none() | texts),
@@ -289,6 +293,20 @@ def test_every_cell_comes_back_from_csv_and_parquet(
                 assert written == str(value).lower()
             elif column.kind == "text":
                 assert written.removeprefix("'") == value.removeprefix("'")
+
+
+def test_scores_have_columns_of_their_own_in_csv(
+    new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement
+) -> None:
+    """Those of a later launch too, which the first lines knew nothing of."""
+    f1, exact = Score("squad", "f1", 90.5, 4), Score("squad", "exact", 75.0, 4, 76.0)
+    rows = [new_measurement("a", replicate=i, scores=scores) for i, scores in enumerate(((), (f1,), (exact, f1)))]
+    plain, as_csv, as_parquet = _exported(_sweep(new_run, [new_point("a")], rows, 3))
+    assert [each.get("score_squad_f1") for each in as_csv] == ["", "90.5", "90.5"]
+    assert [each.get("score_squad_exact") for each in as_csv] == ["", "", "75.0"]
+    assert list(as_csv[0])[-2:] == ["score_squad_f1", "score_squad_exact"]
+    assert [len(json.loads(each["scores"])) for each in as_parquet] == [0, 1, 2]
+    assert plain[2]["scores"][0] == {"task": "squad", "metric": "exact", "value": 75.0, "n": 4, "reference": 76.0}
 
 
 def test_a_stored_run_is_exported_with_its_samples(

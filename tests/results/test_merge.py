@@ -26,8 +26,17 @@ from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.gate_rows import GateLaunchRow, GatePointRow, GateRow, GateSideRow, GateVerdictRow
 from benchrun.results.importers import import_files
 from benchrun.results.merge import MergeReport, merge_database
-from benchrun.results.merge_rows import gate_tables
-from benchrun.results.rows import CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.merge_rows import gate_tables, part_tables
+from benchrun.results.rows import (
+    Attachment,
+    CeilingRow,
+    EnvironmentRow,
+    LaunchRow,
+    MeasurementRow,
+    PointRow,
+    RunRow,
+    Score,
+)
 from benchrun.results.schema import Base
 from benchrun.runner.cli import run as command
 
@@ -53,7 +62,12 @@ def fill(new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement) 
                 started = NOW + timedelta(seconds=replicate * 100 + ordinal)
                 samples, device = dice.integers(10**6, 10**7, 50), dice.integers(10**6, 10**7, 50)
                 both = {"samples": samples, "device": device}
-                row = new_measurement(point.key, replicate=replicate, started=started, facts={"n": [1, None]}, **both)
+                answers = {
+                    "scores": (Score("squad", "f1", 90 + float(dice.random()), 4, 90.5),),
+                    "attachments": (Attachment("log.txt", f"{run_id} {replicate}"), Attachment("more.txt", "")),
+                }
+                facts = {"n": [1, None]}
+                row = new_measurement(point.key, replicate=replicate, started=started, facts=facts, **both, **answers)
                 store.add_measurement(run_id, launch, row)
             store.finish_launch(launch, "0")
         again = new_measurement(plan[0].key, "oom", error="no memory", started=NOW + timedelta(hours=1))
@@ -76,16 +90,19 @@ def contents(path: str | Path) -> dict[str, Any]:
         found["runs"] = [row | {"environment_id": environments[row["environment_id"]]} for row in runs]
         launches = {row["id"]: tuple(row)[1:] for row in connection.execute("SELECT * FROM launches")}
         found["launches"] = sorted(map(repr, launches.values()))
-        samples: dict[int, list[Any]] = {}
+        parts: dict[int, list[Any]] = {}
         for row in connection.execute("SELECT * FROM samples ORDER BY measurement_id, clock"):
-            samples.setdefault(row["measurement_id"], []).append(
+            parts.setdefault(row["measurement_id"], []).append(
                 (*tuple(row)[1:4], hashlib.sha256(row["data"]).hexdigest())
             )
+        for table, order in (("scores", "task, metric"), ("attachments", "name")):
+            for row in connection.execute(f"SELECT * FROM {table} ORDER BY measurement_id, {order}"):
+                parts.setdefault(row["measurement_id"], []).append(tuple(row)[1:])
         found["measurements"] = sorted(
             repr((
                 {name: row[name] for name in row.keys() if name not in ("id", "launch_id")},  # noqa: SIM118 - a Row iterates its values
                 launches.get(row["launch_id"]),
-                samples.get(row["id"]),
+                parts.get(row["id"]),
             ))
             for row in connection.execute("SELECT * FROM measurements")
         )  # fmt: skip
@@ -270,11 +287,25 @@ def test_every_table_is_carried() -> None:
         "run_points",
         "launches",
         "measurements",
-        "samples",
         "gates",
         "ceilings",
     }
-    assert set(Base.metadata.tables) == of_gates | others
+    of_measurements = {table.name for table in part_tables()}
+    assert of_measurements == {"samples", "scores", "attachments"}
+    assert set(Base.metadata.tables) == of_gates | of_measurements | others
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE scores SET value = 0", "UPDATE attachments SET name = 'x' WHERE name = 'log.txt'"]
+)
+def test_another_score_or_file_is_another_measurement(tmp_path: Path, fill: Callable[..., None], change: str) -> None:
+    with open_store(tmp_path / "a.db") as store:
+        fill(store, "r")
+    shutil.copy(tmp_path / "a.db", tmp_path / "b.db")
+    with closing(sqlite3.connect(tmp_path / "b.db")) as connection, connection:
+        connection.execute(change)
+    with open_store(tmp_path / "a.db") as store:
+        assert outcomes(merge_database(store, tmp_path / "b.db")) == {"r": "conflict"}
 
 
 def test_ceilings_come_along(tmp_path: Path) -> None:

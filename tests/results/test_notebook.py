@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchrun.results import Store, open_store
-from benchrun.results.rows import MeasurementRow, PointRow, RunRow
+from benchrun.results.rows import MeasurementRow, PointRow, RunRow, Score
 from benchrun.results.views.frames import COLUMNS
+from benchrun.results.views.scores import COLUMNS as SCORE_FRAME
 
 NewRun = Callable[..., RunRow]
 NewPoint = Callable[..., PointRow]
@@ -99,3 +100,16 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     exec(compile(example, str(PAGE), "exec"), {})  # the page's own code
     text = capsys.readouterr().out
     assert "run-1" in text and "torch" in text and "eager" in text
+
+
+def test_scores(full: Store, new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement) -> None:
+    assert list(full.frames.scores().columns) == list(SCORE_FRAME) and full.frames.scores().empty
+    full.add_run(new_run("run-3"), [new_point("scored", overrides={"num_hidden_layers": 3})], 1)
+    scores = (Score("squad", "f1", 90.5, 4, 91.0), Score("squad", "exact", 75.0, 4))
+    row = new_measurement("scored", samples=[2_000_000], throughput_seq_s=500.0, scores=scores)
+    full.add_measurement("run-3", None, row)
+    table = full.frames.scores(backend="torch")
+    assert list(table.metric) == ["exact", "f1"] and list(table.value) == [75.0, 90.5] and list(table.n) == [4, 4]
+    assert list(table.host_p50_ms) == [2.0, 2.0] and list(table.throughput_seq_s) == [500.0, 500.0]
+    assert set(table.overrides) == {'{"num_hidden_layers":3}'}
+    assert full.frames.scores(backend="ort").empty

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,12 +14,23 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from benchrun.results.errors import StoreError
-from benchrun.results.records import RunRecord, point_status
-from benchrun.results.rows import STATUSES, EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
-from benchrun.results.schema import Base, Measurement
+from benchrun.results.merge_rows import part_tables
+from benchrun.results.records import RunRecord, StoredAttachment, point_status
+from benchrun.results.rows import (
+    STATUSES,
+    Attachment,
+    EnvironmentRow,
+    LaunchRow,
+    MeasurementRow,
+    Parity,
+    PointRow,
+    RunRow,
+    Score,
+)
+from benchrun.results.schema import AttachedText, Base, Measurement
 from benchrun.results.statistics import ReportedSummary, Summary
 from benchrun.results.store import Store, new_run_id, open_store
 
@@ -74,6 +87,10 @@ measurements = _rows_of(
     device=st.none() | _rows_of(Summary) | reported,
     parity=st.none() | _rows_of(Parity),
     flags=st.lists(texts, max_size=3).map(tuple),
+    scores=st.lists(_rows_of(Score), max_size=3, unique_by=lambda each: (each.task, each.metric)).map(
+        lambda found: tuple(sorted(found, key=lambda each: (each.task, each.metric)))
+    ),
+    attachments=st.lists(_rows_of(Attachment), max_size=3, unique_by=lambda each: each.name).map(tuple),
     host_samples=st.none() | samples,
     device_samples=st.none() | samples,
 )
@@ -91,7 +108,7 @@ def _same(one: MeasurementRow, other: MeasurementRow) -> bool:
         mine, theirs = getattr(one, clock), getattr(other, clock)
         assert (mine is None) == (theirs is None)
         assert mine is None or np.array_equal(mine, theirs)
-    bare, others = (replace(each, host_samples=None, device_samples=None) for each in (one, other))
+    bare, others = (replace(each, host_samples=None, device_samples=None, attachments=()) for each in (one, other))
     return bare == others
 
 
@@ -102,6 +119,51 @@ def test_any_measurement_comes_back_as_it_was(planned: Store, row: MeasurementRo
     (found,) = planned.run(RUN, samples=True).measurements
     assert found.id == number and found.launch_id is None
     assert _same(found.row, row)
+    assert found.attachments == planned.attachments(number) and found.row.attachments == ()
+    texts_read = {each.name: planned.attachment(number, each.name) for each in found.attachments}
+    assert texts_read == {each.name: each.text for each in row.attachments}
+    assert [each.size_bytes for each in found.attachments] == [
+        len(texts_read[each.name].encode()) for each in found.attachments
+    ]
+
+
+def test_scores_and_attachments_go_with_their_measurement(
+    planned: Store, new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement
+) -> None:
+    lossy = (Score("squad", "f1", float("nan"), 4, 90.0), Score("squad", "exact", 75.0, 4))
+    row = new_measurement(samples=[1000], scores=lossy, attachments=(Attachment("log\0.txt", "a\0b\r\n"),))
+    number = planned.add_measurement(RUN, None, row)
+    (found,) = planned.run(RUN).measurements
+    exact, f1 = found.row.scores
+    assert exact == lossy[1] and math.isnan(f1.value) and f1.reference == 90.0
+    assert found.attachments == (StoredAttachment("log\ufffd.txt", 7),)
+    assert planned.attachment(number, "log\ufffd.txt") == "a\ufffdb\r\n"
+    with pytest.raises(StoreError, match=f"measurement {number} in .* has no attachment 'other'"):
+        planned.attachment(number, "other")
+    planned.remove_run(RUN)
+    with planned.reading() as connection:
+        for table in part_tables():
+            assert connection.execute(select(func.count()).select_from(table)).scalar() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"version": 2}, "an attachment is in format 2; this benchrun reads format 1"),
+        ({"data": b"rubbish"}, "an attachment is damaged"),
+        ({"data": zlib.compress(b"\xff\xfe abc")}, "an attachment is damaged: 'utf-8' codec"),
+        ({"size_bytes": 4}, "does not end where it should"),
+        ({"size_bytes": 2**40}, "cannot hold 1099511627776"),
+    ],
+)
+def test_a_damaged_attachment_is_told(
+    planned: Store, new_measurement: NewMeasurement, change: dict[str, Any], told: str
+) -> None:
+    number = planned.add_measurement(RUN, None, new_measurement(attachments=(Attachment("log", "words"),)))
+    with planned._writing() as connection:
+        connection.execute(update(AttachedText).values(change))
+    with pytest.raises(StoreError, match=told):
+        planned.attachment(number, "log")
 
 
 def test_a_run_comes_back_as_it_was(

@@ -23,11 +23,19 @@ def runs(
 
 
 @panel.command()
-def show(run: RunId, db: Db = None, json: Json = False) -> int:
+def show(
+    run: RunId,
+    attachments: Annotated[
+        Path | None,
+        typer.Option(help="Write the points' files (logs, predictions) into this folder.", metavar="DIR"),
+    ] = None,
+    db: Db = None,
+    json: Json = False,
+) -> int:
     """One run: what it measured and where, as a table."""
     from benchrun.runner.cli.runs_command import show_run
 
-    return show_run(run, db, as_json=json)
+    return show_run(run, db, attachments, as_json=json)
 
 
 @panel.command()
