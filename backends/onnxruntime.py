@@ -46,7 +46,7 @@ class OrtBackend(Backend):
                 "CUDA execution provider with transformer fusions",
                 ("cuda",),
                 ("fp32", "tf32", "fp16", "bf16"),
-                {"cuda": "never run"},
+                {"cuda": "executed"},
                 ("onnxruntime-gpu",),
                 GPU_INSTALL,
             ),
