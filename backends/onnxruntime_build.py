@@ -85,6 +85,11 @@ def check_point(point: Point, variant: Variant | None) -> None:
         raise Unsupported(f"{point.engine} runs on {' and '.join(variant.devices)}, not on {point.device}")
     if point.dtype not in variant.dtypes:
         raise Unsupported(f"{point.engine} runs {', '.join(variant.dtypes)}, not {point.dtype}")
+    if point.layout == "packed":
+        raise Unsupported(
+            "ONNX Runtime's operators for packed sequences (com.microsoft PackedAttention, RemovePadding) are there for CUDA only, and "
+            "benchrun does not use them yet: use the layout padded or bucketed"
+        )
     available = import_engine().get_available_providers()
     if provider.name not in available:
         raise Unsupported(

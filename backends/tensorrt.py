@@ -239,8 +239,10 @@ def check_point(point: Point, flavour: Flavour, capability: tuple[int, int], dev
     if capability < (first := FIRST_CAPABILITY.get(point.dtype, (0, 0))):
         had, needed = "{}.{}".format(*capability), "{}.{}".format(*first)
         raise Unsupported(f"{point.dtype} needs compute capability {needed}, and {device} has {had}")
-    if point.workload == "packed":
-        raise Unsupported(f"{flavour.library} is given padded batches with a mask here: it has no packed workload")
+    if point.layout == "packed":
+        raise Unsupported(
+            f"{flavour.library} is given padded batches with a mask here: it has no packed workload, so use the layout padded or bucketed"
+        )
 
 
 def input_shapes(model: Model, point: Point) -> dict[str, tuple[int, ...]]:

@@ -7,14 +7,17 @@ them; element-wise work is left out. For an encoder layer of width h and feed-fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchrun.backends.catalogue import ModelShape
 
-DTYPE_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
+DTYPE_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "fp16-amp": 2, "bf16": 2, "int8": 1, "fp8": 1}
 # Kernels that even a well fused layer needs: attention's input product, attention, its output product, two normalisations with their
 # additions, two products of the feed-forward (the activation fused into the first).
 LAUNCHES_PER_LAYER = 7
+# Bytes that an update moves for each weight: fp32 weight and both moments, read and written. Gradients may stay on the chip.
+UPDATE_BYTES = 2 * 3 * 4
 ANSWER_LABELS = 2  # of question answering (start and end), and of classification with the models' defaults
 
 
@@ -29,11 +32,16 @@ class Work:
 
 def forward_flops(shape: ModelShape, batch: int, seq: int) -> float:
     """Floating-point operations of the encoder layers for [batch, seq]. Embeddings are look-ups, heads are apart."""
+    return _layer_flops(shape, batch * seq, batch * seq * seq)
+
+
+def _layer_flops(shape: ModelShape, tokens: int, squares: int) -> float:
+    """The same for sequences of any lengths: `tokens` is the sum of the lengths, `squares` that of their squares, as attention has it."""
     h, f = shape.hidden_size, shape.intermediate_size
-    return float(batch * seq * shape.layers * (8 * h * h + 4 * h * f + 4 * seq * h))
+    return float(shape.layers * (tokens * (8 * h * h + 4 * h * f) + squares * 4 * h))
 
 
-def head_flops(shape: ModelShape, head: str, batch: int, seq: int) -> float:
+def head_flops(shape: ModelShape, head: str, batch: int, tokens: int) -> float:
     """Floating-point operations of what comes after the layers. A pooler, or the first layer of RoBERTa's classifier, works on one token a
     sequence, question answering on all."""
     h = shape.hidden_size
@@ -41,7 +49,7 @@ def head_flops(shape: ModelShape, head: str, batch: int, seq: int) -> float:
     labels = 2.0 * h * ANSWER_LABELS
     return {
         "pooler": dense,
-        "qa": labels * batch * seq,
+        "qa": labels * tokens,
         "classification": dense + labels * batch,
     }.get(head, 0.0)
 
@@ -55,15 +63,15 @@ def parameters(shape: ModelShape, head: str) -> int:
     return shape.layers * layer + ends.get(head, 0) + (0 if head == "layers" else 2 * h)
 
 
-def least_work(shape: ModelShape, head: str, dtype: str, batch: int, seq: int, *, captured: bool = False) -> Work:
-    """The least that one call does.
+def least_work(shape: ModelShape, head: str, dtype: str, lengths: Sequence[int], *, captured: bool = False) -> Work:
+    """The least that one call on sequences of these true lengths does. Padding is no work: whoever computes it shows a lower rate.
 
     Bytes: every weight once in its dtype, the inputs once (token ids as int64 with the rows of the embedding tables that they look up, or
     hidden states), the outputs once. What passes between layers is taken to stay on the chip, so this is a lower bound. Launches: of a
     fused implementation; one where the whole call is `captured` in a graph.
     """
     size, h = DTYPE_BYTES[dtype], shape.hidden_size
-    tokens = batch * seq
+    batch, tokens = len(lengths), sum(lengths)
     ids = tokens * 8 * len(shape.input_names(head))
     given = tokens * h * size if head == "layers" else ids + 3 * tokens * h * size
     taken = {"qa": tokens * 2, "classification": batch * ANSWER_LABELS, "pooler": tokens * h + batch * h}.get(
@@ -71,4 +79,19 @@ def least_work(shape: ModelShape, head: str, dtype: str, batch: int, seq: int, *
     )
     moved = parameters(shape, head) * size + given + taken * size
     launches = 1 if captured else LAUNCHES_PER_LAYER * shape.layers
-    return Work(forward_flops(shape, batch, seq) + head_flops(shape, head, batch, seq), moved, launches)
+    flops = _layer_flops(shape, tokens, sum(each * each for each in lengths)) + head_flops(shape, head, batch, tokens)
+    return Work(flops, moved, launches)
+
+
+def training_work(shape: ModelShape, head: str, batch: int, seq: int, accumulate: int) -> Work:
+    """The least that one training step on `accumulate` batches does.
+
+    Operations: three times those of the forward pass, since each matrix product has two in the backward pass, one for either factor;
+    what attention kernels compute once more is not counted. Bytes: the fp32 weights once for the passes, and the update's (Adam's two
+    moments; the embedding tables are updated too). Launches: three times those of the forward passes, and one for the update.
+    """
+    forward = least_work(shape, head, "fp32", (seq,) * batch)
+    tables = (shape.vocab_size + shape.positions + shape.token_types) * shape.hidden_size
+    weights = parameters(shape, head)
+    moved = accumulate * forward.least_bytes + (weights + tables) * UPDATE_BYTES
+    return Work(3 * accumulate * forward.flops, moved, 3 * accumulate * forward.launches + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +32,28 @@ TOLERANCES: dict[str, Tolerance] = {
     "int8": Tolerance(None, 2e-2, 0.99),
     "fp8": Tolerance(None, 2e-2, 0.99),
 }
+# of a training step's loss and gradients (docs/training.md)
+TRAINING_TOLERANCES: dict[str, Tolerance] = {
+    "fp32": Tolerance(1e-3, 3e-3, 0.999),
+    "tf32": Tolerance(1e-2, 5e-3, 0.999),
+    "fp16-amp": Tolerance(1e-2, 5e-3, 0.999),
+    "bf16": Tolerance(5e-2, 2e-2, 0.99),
+}
+ARITHMETIC = {"fp16-amp": "fp16"}  # the arithmetic of a dtype that names a way to train
 # Real fp16 and bf16 arithmetic differs from fp32 arithmetic on rounded weights by about 1.4e-3 and 1.1e-2. Below this, fp32 ran.
 TOO_EXACT = 1e-5
 LOW_PRECISION = ("tf32", "fp16", "bf16")
+PER_TOKEN = ("last_hidden_state", "start_logits", "end_logits")  # outputs [batch, seq, …]; the others are [batch, …]
 
 
-def compare(found: Mapping[str, FloatArray], reference: Mapping[str, FloatArray], dtype: str) -> Parity:
+def compare(
+    found: Mapping[str, FloatArray],
+    reference: Mapping[str, FloatArray],
+    dtype: str,
+    tolerances: Mapping[str, Tolerance] = TOLERANCES,
+) -> Parity:
     """Compare all outputs with the fp32 reference; the worst output decides. Arrays of one name must have equal shapes."""
-    limits = TOLERANCES[dtype]
+    limits = tolerances[dtype]
     worst: Parity | None = None
     for name, expected in reference.items():
         parity = _compare_output(name, found.get(name), expected, limits)
@@ -50,12 +64,32 @@ def compare(found: Mapping[str, FloatArray], reference: Mapping[str, FloatArray]
     return worst
 
 
-def remainder_problem(found: Mapping[str, FloatArray], batch: int, compared: int) -> str | None:
-    """What is wrong with the sequences beyond the `compared` ones: too few or too many of them, or unwritten values."""
+def true_tokens(outputs: Mapping[str, FloatArray], lengths: Sequence[int], seq: int) -> Mapping[str, FloatArray]:
+    """The outputs without what lies at the padding, which no engine need compute: [batch, seq, …] becomes [true tokens, …].
+
+    An output of another shape stays as it is, for `compare` to find.
+    """
+    if all(each == seq for each in lengths):
+        return outputs
+    true = np.arange(seq)[None, :] < np.array(lengths)[:, None]
+    return {
+        name: array[true] if name in PER_TOKEN and array.shape[:2] == true.shape else array
+        for name, array in outputs.items()
+    }
+
+
+def remainder_problem(
+    found: Mapping[str, FloatArray], batch: int, compared: int, lengths: Sequence[int] | None = None
+) -> str | None:
+    """What is wrong with the sequences beyond the `compared` ones: too few or too many of them, or unwritten values. With the true
+    `lengths` of all sequences, what lies at their padding is not looked at."""
     for name, array in found.items():
         if array.shape[0] != batch:
             return f"{name} holds {array.shape[0]} sequences, not {batch}"
-        share = float(np.mean(~np.isfinite(array[compared:]))) if batch > compared else 0.0
+        rest = array[compared:]
+        if lengths is not None and name in PER_TOKEN:
+            rest = true_tokens({name: rest}, lengths[compared:], array.shape[1])[name]
+        share = float(np.mean(~np.isfinite(rest))) if rest.size else 0.0
         if share > 0:
             return f"{share:.1%} of {name} beyond the first {compared} sequences is not a finite number"
     return None
@@ -74,6 +108,7 @@ def precision_problem(dtype: str, distance_to_rounded: float | None, facts: Mapp
     `distance_to_rounded` is the relative distance to fp32 arithmetic on weights rounded to `dtype`; the facts are the backend's
     own word, so both are looked at.
     """
+    dtype = ARITHMETIC.get(dtype, dtype)
     if dtype in LOW_PRECISION and distance_to_rounded is not None and distance_to_rounded < TOO_EXACT:
         return f"more exact than {dtype} can be (distance {distance_to_rounded:.1e} to fp32 arithmetic on {dtype} weights): fp32 ran"
     claimed = facts.get("compute_dtypes", {}).get("matmul")

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, get_type_hints
 
 OF_A_SWEEP = (
-    "backend", "model", "head", "weights", "override", "batch", "seq", "dtype", "device", "workload", "opt",
+    "backend", "model", "head", "weights", "override", "batch", "seq", "dtype", "device", "workload", "layout", "opt",
     "iterations", "warmup", "max_time", "timeout", "threads", "transfers", "try_all",
     "engine_per_point",
 )  # fmt: skip
@@ -21,6 +21,8 @@ def with_sweep_options(
     by their names on the command line, those not given as None. `without` names options that the command has no use for.
     """
     parameters = inspect.signature(run).parameters
+    if "workload" in without:  # what lays out the workloads has none to lay out there
+        without = (*without, "layout")
     names = [name for name in OF_A_SWEEP if name not in without]
     shared = [parameters[name] for name in names]
     hints = get_type_hints(run, include_extras=True)

@@ -28,7 +28,7 @@ def test_flops_are_those_that_pytorch_counts(name: str, head: str, batch: int, s
     given = (hidden if each == "hidden_states" else None if "mask" in each else ids for each in module.input_names)
     with FlopCounterMode(display=False) as counter:
         module(*given)
-    assert counter.get_total_flops() == least_work(spec.shape, head, "fp32", batch, seq).flops
+    assert counter.get_total_flops() == least_work(spec.shape, head, "fp32", (seq,) * batch).flops
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -46,9 +46,9 @@ def test_weights_are_those_of_the_module(name: str, head: str) -> None:
 
 def test_least_bytes_and_launches() -> None:
     shape = named_spec("tiny").shape
-    half, whole = (least_work(shape, "layers", dtype, 2, 16) for dtype in ("fp16", "fp32"))
+    half, whole = (least_work(shape, "layers", dtype, (16, 16)) for dtype in ("fp16", "fp32"))
     assert half.least_bytes == 2 * parameters(shape, "layers") + 2 * 2 * (2 * 16 * 128) == whole.least_bytes / 2
     assert half.launches == 2 * LAUNCHES_PER_LAYER and half.flops == whole.flops
-    assert least_work(shape, "layers", "fp16", 2, 16, captured=True).launches == 1
-    more = least_work(shape, "qa", "fp16", 4, 16)
+    assert least_work(shape, "layers", "fp16", (16, 16), captured=True).launches == 1
+    more = least_work(shape, "qa", "fp16", (16,) * 4)
     assert more.least_bytes > half.least_bytes and set(DTYPE_BYTES) == set(DTYPES)
