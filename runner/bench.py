@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ class WorkerBuild:
 
 
 class Answers:
-    """Reference answers, computed once per (batch, seq) of this worker."""
+    """Reference answers, computed once for points of this worker that follow each other and share their inputs."""
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
@@ -67,7 +68,7 @@ class Answers:
         """fp32 outputs for `inputs`, and those on weights rounded to `dtype` where that tells precisions apart."""
         from benchrun.runner.parity import LOW_PRECISION
 
-        key = (next(iter(inputs.arrays.values())).shape, inputs.index, dtype)
+        key = (digest(inputs), inputs.lengths, dtype)
         if self._kept is None or self._kept[0] != key:
             exact = self._reference.exact(inputs)
             rounded = self._reference.rounded(inputs, dtype) if dtype in LOW_PRECISION else None
@@ -143,21 +144,27 @@ def verify(
     exact: Mapping[str, FloatArray],
     rounded: Mapping[str, FloatArray] | None,
     rows: int,
+    lengths: Sequence[int] | None = None,
 ) -> tuple[dict[str, Any], float | None]:
-    """One inference into poisoned buffers, compared with the reference.
+    """One inference into poisoned buffers, its first `rows` sequences compared with the reference.
 
+    `lengths` are the true lengths of all sequences, where some are padded: then only true tokens count.
     Parity as a dict, and for low precisions the distance to fp32 arithmetic on the original or the rounded weights,
     whichever is nearer.
     """
-    from benchrun.runner.parity import compare, relative_distance, remainder_problem
+    from benchrun.runner.parity import compare, relative_distance, remainder_problem, true_tokens
 
     session.poison()
     session.enqueue()
     session.synchronize()
     whole = session.outputs()
-    answer = {name: array[:rows] for name, array in whole.items()}
+    answer: Mapping[str, FloatArray] = {name: array[:rows] for name, array in whole.items()}
+    if lengths is not None:
+        first = lengths[:rows]
+        answer, exact = true_tokens(answer, first, point.seq), true_tokens(exact, first, point.seq)
+        rounded = None if rounded is None else true_tokens(rounded, first, point.seq)
     parity: Parity = compare(answer, exact, point.dtype)
-    if parity.ok and (problem := remainder_problem(whole, point.batch, rows)):
+    if parity.ok and (problem := remainder_problem(whole, point.batch, rows, lengths)):
         parity = replace(parity, ok=False, reason=problem)
     distance = None
     if rounded is not None and parity.ok:
@@ -173,6 +180,15 @@ def judge(point: Point, parity: Mapping[str, Any], distance: float | None, facts
         raise WrongVariant(f"wrong answer: {parity['reason']}")
     if problem := precision_problem(point.dtype, distance, facts):
         raise WrongVariant(problem)
+
+
+def digest(inputs: Inputs) -> bytes:
+    """SHA-256 over the arrays of a set: names, shapes and bytes."""
+    found = hashlib.sha256()
+    for name, array in sorted(inputs.arrays.items()):
+        found.update(f"{name}{array.shape}{array.dtype}".encode())
+        found.update(array.tobytes())
+    return found.digest()
 
 
 def first_rows(inputs: Inputs, tokens: int) -> Inputs:

@@ -8,14 +8,14 @@ from itertools import product
 from typing import Any
 
 from benchrun.backends.catalogue import ModelError, ModelSpec, resolve_spec
-from benchrun.backends.contract import DEVICE_KINDS, DTYPES, HEADS, Description, OptionValue, Point
+from benchrun.backends.contract import DEVICE_KINDS, DTYPES, HEADS, LAYOUTS, Description, OptionValue, Point
 from benchrun.backends.registry import UnknownBackend, load_backend
 from benchrun.runner.devices import list_devices, usable_cores
 from benchrun.runner.errors import UsageError
 from benchrun.runner.lists import LARGEST
 from benchrun.runner.privacy import hide_home
 from benchrun.runner.protocol import Protocol
-from benchrun.runner.workloads import canonical
+from benchrun.runner.workloads import canonical, check_point, with_layout, workload_settings
 
 TRANSFERS = ("exclude",)
 
@@ -35,6 +35,7 @@ class SweepRequest:
     dtypes: tuple[str, ...] = ()
     device: str | None = None
     workloads: tuple[str, ...] = ("padded",)
+    layouts: tuple[str, ...] = ()  # each workload in each of them; none: as the workload says
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the workload, see `Assignment.settings`
     threads: int | None = None
     launches: int = 1
@@ -52,7 +53,7 @@ class SweepRequest:
         known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
         if "workload" in stored:  # as requests were written when a sweep had one workload
             known["workloads"] = (stored["workload"],)
-        for name in ("backends", "models", "heads", "batches", "seqs", "dtypes", "workloads"):
+        for name in ("backends", "models", "heads", "batches", "seqs", "dtypes", "workloads", "layouts"):
             if name in known:
                 known[name] = tuple(known[name])
         protocol = {k: v for k, v in known.get("protocol", {}).items() if k in Protocol.__dataclass_fields__}
@@ -120,8 +121,11 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
     request = replace(request, device=device, dtypes=dtypes, threads=threads)
     engines = [find_engine(text, kind) for text in request.backends]
     absent = {(each.name, variant): missing(each.name, variant) for each, variant in engines}
-    workloads = tuple(dict.fromkeys(canonical(each) for each in request.workloads))
+    request = spell_workloads(request)
+    workloads = request.workloads
     specs = [_resolve(model, head, request) for model in request.models for head in request.heads]
+    for spec, workload, seq in product(specs, workloads, request.seqs):
+        check_point(workload, spec, spec.head, seq, request.settings)
     planned: list[Planned] = []
     for spec in specs:
         for description, variant in engines:
@@ -157,6 +161,17 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
     return Plan(request, tuple(points.values()))
 
 
+def spell_workloads(request: SweepRequest) -> SweepRequest:
+    """The request with each workload in its one spelling, in each of the layouts asked for; what it must know of them, such as where their
+    files lie, goes into its settings."""
+    asked = [with_layout(each, layout) for each in request.workloads for layout in request.layouts] or request.workloads
+    settings = dict(request.settings)
+    for each in asked:
+        for name, value in workload_settings(each).items():
+            settings[name] = {**settings.get(name, {}), **value}
+    return replace(request, workloads=tuple(dict.fromkeys(map(canonical, asked))), layouts=(), settings=settings)
+
+
 def check_request(request: SweepRequest) -> None:
     """Refuse values that are out of their range or list."""
     if request.protocol.transfers == "include":
@@ -167,6 +182,7 @@ def check_request(request: SweepRequest) -> None:
         ("transfers", request.protocol.transfers, TRANSFERS),
         *(("head", head, HEADS) for head in request.heads),
         *(("dtype", dtype, DTYPES) for dtype in request.dtypes),
+        *(("layout", layout, LAYOUTS) for layout in request.layouts),
     ):
         if value not in allowed:
             raise UsageError(f"unknown {name} {value!r}: choose from {', '.join(allowed)}")

@@ -284,6 +284,7 @@ REQUEST_FIELDS: dict[str, tuple[str, Any]] = {
     "dtype": ("dtypes", _names),
     "device": ("device", _text),
     "workload": ("workloads", _names),
+    "layout": ("layouts", _names),
     "threads": ("threads", _whole),
     "launches": ("launches", _whole),
     "timeout": ("timeout_s", _seconds),

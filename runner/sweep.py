@@ -247,7 +247,8 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     rate = fields.get("throughput_seq_s")
     facts = fields.get("facts", {})
     captured = bool(facts.get("cuda_graph"))
-    work = least_work(attempt.planned.spec.shape, point.head, point.dtype, point.batch, point.seq, captured=captured)
+    lengths = fields.get("lengths") or (point.seq,) * point.batch  # true ones: what engines do to padding is no work asked for
+    work = least_work(attempt.planned.spec.shape, point.head, point.dtype, lengths, captured=captured)
     return MeasurementRow(
         point_key=point.key,
         replicate=replicate,
@@ -258,7 +259,7 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
         error=redact(fields["error"]) if fields.get("error") else None,
         host=host_summary,
         device=device_summary,
-        tokens_s=fields.get("tokens_s", rate * point.seq if rate is not None else None),
+        tokens_s=fields.get("tokens_s", rate * sum(lengths) / len(lengths) if rate is not None else None),
         parity=Parity(**parity) if parity else None,
         flags=tuple(sorted(flags)),
         flops=work.flops,

@@ -70,7 +70,8 @@ def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, opti
     requests = [SweepRequest.from_json(each) for each in record.run.request["sweeps"]]
     _check_same_machine(record, requests[0])
     if more := _sweep_only(given):
-        requests.append(make_request(_as_settings(requests[0]), more))
+        added = make_request(_as_settings(requests[0]), more)
+        requests.append(replace(added, settings={**requests[0].settings, **added.settings}))
     plans = [make_plan(request) for request in requests]
     owners = {planned.point.key: place for place, plan in enumerate(plans) for planned in plan.points}
     shares = [  # each point is measured as the latest request that names it says

@@ -52,7 +52,14 @@ def run_sweep(
         ),
     ] = None,
     workload: Annotated[
-        str | None, typer.Option("--workload", help="padded: every sequence at full length.", rich_help_panel="What")
+        str | None,
+        typer.Option(
+            "--workload", help="padded: full lengths; lengths:lognormal:177:32-384: real ones.", rich_help_panel="What"
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", help="Of real lengths: padded,bucketed,packed.", rich_help_panel="What"),
     ] = None,
     opt: Annotated[
         list[str] | None, typer.Option("--opt", help="Engine option: torch.attention=eager.", rich_help_panel="What")
@@ -118,7 +125,7 @@ def run_sweep(
 
     settings = {
         "backend": backend, "model": model, "head": head, "weights": weights, "override": override or None, "batch": batch, "seq": seq,
-        "dtype": dtype, "device": device, "workload": workload, "opt": opt or None, "iterations": iterations, "warmup": warmup,
+        "dtype": dtype, "device": device, "workload": workload, "layout": layout, "opt": opt or None, "iterations": iterations, "warmup": warmup,
         "max-time": max_time, "timeout": timeout, "launches": launches, "threads": threads, "transfers": transfers, "try-all": try_all,
         "repeats": repeats, "engine-per-point": engine_per_point,
     }  # fmt: skip
