@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +33,7 @@ def open_task(asked: AskedTask, settings: Mapping[str, Any], spec: ModelSpec, se
         data = read_retrieval(path)
         check_digest(asked, data.digest)
         return make_retrieval_task(data, tokenizer, seq)
-    if path is None:
-        raise UsageError(f"{asked.workload} needs its data: use 'benchrun accuracy --task {asked.task} --data FILE'")
+    assert path is not None  # the plan was checked
     squad = read_squad(path)
     check_digest(asked, squad.digest)
     if asked.first:
@@ -79,8 +77,3 @@ def open_tokenizer(settings: Mapping[str, Any], spec: ModelSpec) -> TextTokenize
             f"the tokenizer has {tokenizer.size} tokens and {spec.name} knows {spec.shape.vocab_size}: they do not belong together"
         )
     return tokenizer
-
-
-def one_digest(path: Path | None) -> str:
-    """SHA-256 of a data file; None is the data that comes with benchrun."""
-    return built_in_digest() if path is None else hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,8 @@ from benchrun.backends.contract import Inputs
 
 if TYPE_CHECKING:
     from benchrun.backends.catalogue import ModelShape
-    from benchrun.backends.contract import FloatArray
     from benchrun.backends.tokenisation import Frame
 
-PER_TOKEN = ("last_hidden_state", "start_logits", "end_logits")
 ONCE = -1  # the index of a set that no session needs to keep
 
 
@@ -55,13 +53,3 @@ def split_rows(rows: Sequence[Row], batch: int) -> Iterator[Sequence[Row]]:
     """The rows in order, `batch` at a time."""
     for start in range(0, len(rows), batch):
         yield rows[start : start + batch]
-
-
-def blank(outputs: Mapping[str, FloatArray], lengths: Sequence[int]) -> dict[str, FloatArray]:
-    """Copies of outputs [rows, seq, …] with 0 beyond each row's length; others as they are."""
-    found = dict(outputs)
-    for name, array in outputs.items():
-        if name in PER_TOKEN and array.shape[:1] == (len(lengths),):
-            kept = np.arange(array.shape[1]) < np.asarray(lengths)[:, None]
-            found[name] = np.where(kept if array.ndim == 2 else kept[..., None], array, np.float32(0))
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ class AccuracyOptions:
     task: str = "squad"
     data: Path | None = None
     tokenizer: Path | None = None
-    settings: Mapping[str, int | None] = DEFAULTS  # as AskedTask names them
+    settings: Mapping[str, int | None] = field(default_factory=dict)  # as AskedTask names them
     reference: float | None = None
     gate: float | None = None
     config: Path | None = None
@@ -51,7 +51,7 @@ def measure_accuracy(settings: Mapping[str, Any], options: AccuracyOptions) -> i
     check_options(options)
     asked = ask(options)
     config = read_config(options.config, Path.cwd())
-    plan = plan_accuracy(asked, settings, options, config.defaults)
+    plan = plan_accuracy(asked, settings, workload_settings(options), options.tokenizer, config.defaults)
     output = open_accuracy_output(options.as_json, options.gate)
     if options.dry_run:
         output.dry_run(plan, estimate_seconds(plan, None))
@@ -97,20 +97,32 @@ def ask(options: AccuracyOptions) -> AskedTask:
 
 
 def plan_accuracy(
-    asked: AskedTask, settings: Mapping[str, Any], options: AccuracyOptions, defaults: Mapping[str, Any]
+    asked: AskedTask,
+    settings: Mapping[str, Any],
+    own: Mapping[str, Any],
+    tokenizer: Path | None,
+    defaults: Mapping[str, Any],
 ) -> Plan:
-    """The plan, with the task's data and tokenisers among its settings. Raises UsageError or ModelError for what cannot be run."""
+    """The plan of a task. `own` are the workload's settings but for the tokenisers, which are found here.
+
+    Raises UsageError or ModelError for what cannot be run.
+    """
     ours = {"batch": BATCH, "seq": LENGTHS.get(asked.task, LENGTHS["squad"]), "timeout": TIMEOUT_S}
-    own = {name: value for name, value in defaults.items() if name not in ("db", "label", "head", "workload")}
-    request = make_request(ours, own, settings)
-    plan = make_plan(replace(request, heads=(HEADS[asked.task],), workloads=(asked.workload,)))
-    tokenizers = find_tokenizers(plan.request, [each.spec for each in plan.points], options.tokenizer)
+    lower = {name: value for name, value in defaults.items() if name not in ("db", "label", "head", "workload")}
+    request = make_request(ours, lower, settings)
+    plan = make_plan(replace(request, heads=(HEADS[asked.task],), workloads=(asked.workload,), settings=own))
+    specs = [each.spec for each in plan.points]
+    tokenizers = find_tokenizers(plan.request, specs, tokenizer)
     for seq in plan.request.seqs:
-        check_length(asked, seq, tokenizers, [each.spec for each in plan.points])
-    found: dict[str, Any] = {"tokenizers": {name: str(folder) for name, folder in tokenizers.items()}}
-    found |= {} if options.data is None else {"data": str(options.data.expanduser().resolve())}
-    found |= {} if options.reference is None else {"reference": options.reference}
-    return replace(plan, request=replace(plan.request, settings={**plan.request.settings, **found}))
+        check_length(asked, seq, tokenizers, specs)
+    known = {**plan.request.settings, "tokenizers": {name: str(folder) for name, folder in tokenizers.items()}}
+    return replace(plan, request=replace(plan.request, settings=known))
+
+
+def workload_settings(options: AccuracyOptions) -> dict[str, Any]:
+    """What the workers are told besides the workload: the file, and a reference that was given."""
+    data = {} if options.data is None else {"data": str(options.data.expanduser().resolve())}
+    return data | ({} if options.reference is None else {"reference": options.reference})
 
 
 def find_tokenizers(request: SweepRequest, specs: Sequence[ModelSpec], given: Path | None) -> dict[str, Path]:

@@ -72,7 +72,7 @@ def describe(answer: Mapping[str, Any]) -> list[str]:
 
 def ask_worker(settings: Mapping[str, Any], options: AnswerOptions) -> dict[str, Any]:
     """What a worker process found at the one point. Raises UsageError where there is more than one, or the engine failed."""
-    from benchrun.runner.cli.accuracy_command import AccuracyOptions, plan_accuracy
+    from benchrun.runner.cli.accuracy_command import plan_accuracy
     from benchrun.runner.launcher import WorkerProcess, WorkerTimeout
     from benchrun.runner.messages import Assignment, Task
     from benchrun.runner.sweep import died
@@ -83,7 +83,8 @@ def ask_worker(settings: Mapping[str, Any], options: AnswerOptions) -> dict[str,
     own = {} if options.max_answer is None else {"answer": check_setting("answer", options.max_answer)}
     asked = AskedTask("answer", settings=own)
     quick = {"batch": 1, "iterations": ITERATIONS, "max-time": MAX_TIME_S, "warmup": 3, "repeats": 0}
-    plan = plan_accuracy(asked, {**settings, **quick}, AccuracyOptions(tokenizer=options.tokenizer), {})
+    words = {"passage": options.passage, "question": options.question}
+    plan = plan_accuracy(asked, {**settings, **quick}, words, options.tokenizer, {})
     if len(plan.points) != 1:
         raise UsageError(
             f"one question goes to one engine, and these are {len(plan.points)}: name one --backend and one --dtype"
@@ -92,9 +93,8 @@ def ask_worker(settings: Mapping[str, Any], options: AnswerOptions) -> dict[str,
     if planned.refusal:
         raise UsageError(planned.refusal)
     point = planned.point
-    words = {"passage": options.passage, "question": options.question}
     assignment = Assignment(
-        planned.spec, point.seq, (Task(point, 0),), plan.request.protocol, settings={**plan.request.settings, **words}
+        planned.spec, point.seq, (Task(point, 0),), plan.request.protocol, settings=plan.request.settings
     )
     with WorkerProcess(assignment, plan.request.threads or 1) as worker:
         try:

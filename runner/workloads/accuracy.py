@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from benchrun.backends.contract import Session, Unsupported
+from benchrun.backends.contract import Unsupported
 from benchrun.runner.accuracy.naming import HEADS, AskedTask, parse_workload
-from benchrun.runner.accuracy.rows import blank, make_set, split_rows
+from benchrun.runner.accuracy.rows import make_set, split_rows
 from benchrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from benchrun.backends.contract import FloatArray, Inputs, Point
+    from benchrun.backends.catalogue import ModelSpec
+    from benchrun.backends.contract import FloatArray, Inputs, Point, Session
     from benchrun.runner.accuracy.tasks import Result, Task
     from benchrun.runner.bench import Bench
     from benchrun.runner.worker import Progress
@@ -31,6 +32,17 @@ def canonical(text: str) -> str:
     return parse_workload(text).workload
 
 
+def check_point(workload: str, spec: ModelSpec, head: str, seq: int, asked: Mapping[str, Any]) -> None:  # noqa: ARG001 - as of any kind
+    """Raises UsageError where the task needs another head, or data that was not given."""
+    task = parse_workload(workload)
+    if head != HEADS[task.task]:
+        raise UsageError(f"{workload} needs head {HEADS[task.task]}, not {head}")
+    wanted = {"squad": "data", "answer": "passage"}.get(task.task)
+    if wanted is not None and wanted not in asked:
+        command = "answer" if task.task == "answer" else f"accuracy --task {task.task} --data FILE"
+        raise UsageError(f"{workload} does not say where its text is: use 'benchrun {command}'")
+
+
 def measure(bench: Bench, point: Point, progress: Progress, found: dict[str, Any]) -> None:
     """Latency and throughput of calls with real windows, then the score of all of them by the same session."""
     from benchrun.runner.accuracy.opening import open_task, open_tokenizer
@@ -38,8 +50,6 @@ def measure(bench: Bench, point: Point, progress: Progress, found: dict[str, Any
     from benchrun.runner.workloads.timed import Trial, measure_trial
 
     asked = parse_workload(point.workload)
-    if point.head != HEADS[asked.task]:
-        raise Unsupported(f"task {asked.task} needs head {HEADS[asked.task]}, not {point.head}")
     settings = bench.assignment.settings
     try:
         task = open_task(asked, settings, bench.model.spec, point.seq)
@@ -133,9 +143,8 @@ def score(bench: Bench, point: Point, progress: Progress, found: dict[str, Any],
     if has_random_head(bench):
         found["flags"] += [RANDOM_HEAD]
     if (standing := find_standing(scores)) is not None:
-        scoring.facts |= {"of_reference_percent": standing.percent} | {
-            f"passes_{percent:g}": standing.passes(percent) for percent in PERCENTS
-        }
+        scoring.facts["of_reference_percent"] = standing.percent
+        scoring.facts.update({f"passes_{percent:g}": standing.passes(percent) for percent in PERCENTS})
         if not standing.passes(PERCENTS[0]):
             found["flags"] += [BELOW]
 
@@ -163,32 +172,6 @@ def has_random_head(bench: Bench) -> bool:
     return spec.weights_path is None or bool(bench.model.facts.get("random_tensors"))
 
 
-class OwnTokens(Session):
-    """A session whose outputs are 0 at padding: what an engine leaves there is nobody's answer."""
-
-    def __init__(self, session: Session, lengths: Sequence[int]) -> None:
-        self._session = session
-        self._lengths = lengths
-
-    def bind(self, inputs: Inputs) -> None:
-        self._session.bind(inputs)
-
-    def poison(self) -> None:
-        self._session.poison()
-
-    def enqueue(self) -> None:
-        self._session.enqueue()
-
-    def synchronize(self) -> None:
-        self._session.synchronize()
-
-    def outputs(self) -> Mapping[str, FloatArray]:
-        return blank(self._session.outputs(), self._lengths)
-
-    def facts(self) -> Mapping[str, Any]:
-        return self._session.facts()
-
-
 def make_verify(bench: Bench, point: Point, inputs: Inputs) -> Any:
     """The parity check on the first windows, padding left out."""
     from benchrun.backends.reference import Reference, reference_device
@@ -197,8 +180,5 @@ def make_verify(bench: Bench, point: Point, inputs: Inputs) -> Any:
     probe = first_rows(inputs, VERIFIED_TOKENS)
     # answers of its own: those of the bench are told apart by shape and index only, and this is other data
     answers = Answers(Reference(bench.model, reference_device(point)))
-    exact, rounded = (
-        None if each is None else blank(each, probe.lengths) for each in answers.expected(probe, point.dtype)
-    )
-    assert exact is not None
-    return lambda session: verify(OwnTokens(session, inputs.lengths), point, exact, rounded, len(probe.lengths))
+    exact, rounded = answers.expected(probe, point.dtype)
+    return lambda session: verify(session, point, exact, rounded, len(probe.lengths), inputs.lengths)
