@@ -132,6 +132,8 @@ class ModelShape:
         return (101, 102) if self.vocab_size > 102 else None
 
 
+# what the heads with a loss are trained towards, int64: [batch] each
+LABEL_NAMES: dict[str, tuple[str, ...]] = {"qa": ("start_positions", "end_positions"), "classification": ("labels",)}
 OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
     "layers": ("last_hidden_state",),
     "encoder": ("last_hidden_state",),

@@ -39,13 +39,15 @@ class Position:
 
 
 NOWHERE = Position()
+ARITHMETIC = {"fp16-amp": "fp16"}  # the ceiling of a dtype that names a way to train
 
 
 def pick_roof(ceilings: Iterable[CeilingRow], point: PointRow) -> Roof:
     """The latest ceilings for a point's dtype, and on a CPU for its number of threads; `ceilings` are those of its hardware."""
     threads = _threads(point.options) if (point.device or "").partition(":")[0] == "cpu" else None
     fitting = sorted((each for each in ceilings if each.threads == threads), key=lambda each: each.measured)
-    found: dict[str, float] = {each.quantity: each.value for each in fitting if each.dtype in (None, point.dtype)}
+    dtype = ARITHMETIC.get(point.dtype or "", point.dtype)
+    found: dict[str, float] = {each.quantity: each.value for each in fitting if each.dtype in (None, dtype)}
     return Roof(found.get("matmul"), found.get("copy"), found.get("launch"))
 
 

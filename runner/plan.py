@@ -8,14 +8,23 @@ from itertools import product
 from typing import Any
 
 from benchrun.backends.catalogue import ModelError, ModelSpec, resolve_spec
-from benchrun.backends.contract import DEVICE_KINDS, DTYPES, HEADS, LAYOUTS, Description, OptionValue, Point
+from benchrun.backends.contract import (
+    DEVICE_KINDS,
+    DTYPES,
+    HEADS,
+    LAYOUTS,
+    TRAINING_DTYPES,
+    Description,
+    OptionValue,
+    Point,
+)
 from benchrun.backends.registry import UnknownBackend, load_backend
 from benchrun.runner.devices import list_devices, usable_cores
 from benchrun.runner.errors import UsageError
 from benchrun.runner.lists import LARGEST
 from benchrun.runner.privacy import hide_home
 from benchrun.runner.protocol import Protocol
-from benchrun.runner.workloads import canonical, check_point, with_layout, workload_settings
+from benchrun.runner.workloads import canonical, check_point, percentiles, trains, with_layout, workload_settings
 
 TRANSFERS = ("exclude",)
 
@@ -114,7 +123,8 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
     device = request.device or list_devices()[0]
     device = name_device(device) if ahead else normalise_device(device)
     kind = device.partition(":")[0]
-    dtypes = request.dtypes or (("fp32",) if kind == "cpu" else ("fp16",))
+    low = "bf16" if all(trains(each) for each in request.workloads) else "fp16"
+    dtypes = request.dtypes or (("fp32",) if kind == "cpu" else (low,))
     if kind == "cpu" and "tf32" in dtypes:
         raise UsageError("--dtype tf32 exists on NVIDIA GPUs only: on a CPU use fp32, or pass --device cuda")
     threads = request.threads or usable_cores()
@@ -151,7 +161,8 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
                             Planned(
                                 point,
                                 spec,
-                                absent[description.name, variant] or refusal(description, variant, kind, dtype),
+                                absent[description.name, variant]
+                                or refusal(description, variant, kind, dtype, trains=trains(workload)),
                             )
                         )
     if all(each.refusal for each in planned):
@@ -178,6 +189,8 @@ def check_request(request: SweepRequest) -> None:
         raise UsageError(
             "--transfers include is not offered yet: copies to and from the device are always outside the timed call"
         )
+    training = {trains(each) for each in request.workloads}
+    known = (*(DTYPES if training != {True} else ()), *(TRAINING_DTYPES if True in training else ()))
     for name, value, allowed in (
         ("transfers", request.protocol.transfers, TRANSFERS),
         *(("head", head, HEADS) for head in request.heads),
@@ -226,15 +239,20 @@ def find_engine(text: str, device_kind: str) -> tuple[Description, str]:
     return description, variant
 
 
-def refusal(description: Description, variant: str, device_kind: str, dtype: str) -> str | None:
-    """Why a variant cannot do a device or a dtype at all, in one sentence; None where it may."""
+def refusal(
+    description: Description, variant: str, device_kind: str, dtype: str, *, trains: bool = False
+) -> str | None:
+    """Why a variant cannot do a device or a dtype at all, or train in it, in one sentence; None where it may."""
     found = description.variant(variant)
     if found is None:
         return f"{description.name} has no variant {variant}"
     if device_kind not in found.devices:
         return f"{description.name}:{variant} runs on {', '.join(found.devices)}, not on {device_kind}"
-    if dtype not in found.dtypes:
-        return f"{description.name}:{variant} runs {', '.join(found.dtypes)}, not {dtype}"
+    if trains and not found.training:
+        return f"{description.name}:{variant} makes no training steps: torch:eager and torch:compile do"
+    allowed = found.training if trains else found.dtypes
+    if dtype not in allowed:
+        return f"{description.name}:{variant} {'trains in' if trains else 'runs'} {', '.join(allowed)}, not {dtype}"
     return None
 
 

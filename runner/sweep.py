@@ -12,7 +12,7 @@ import numpy as np
 
 from benchrun.results.rows import Attachment, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
 from benchrun.results.statistics import summarise
-from benchrun.runner.flops import least_work
+from benchrun.runner.flops import Work, least_work
 from benchrun.runner.launcher import OWN, Exit, Interpreter, WorkerProcess, WorkerTimeout
 from benchrun.runner.messages import Assignment, Task, clean_line
 from benchrun.runner.plan import Plan, Planned
@@ -249,6 +249,8 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     captured = bool(facts.get("cuda_graph"))
     lengths = fields.get("lengths") or (point.seq,) * point.batch  # true ones: what engines do to padding is no work asked for
     work = least_work(attempt.planned.spec.shape, point.head, point.dtype, lengths, captured=captured)
+    if "work" in fields:  # of a call that is no single inference
+        work = Work(*fields["work"])
     return MeasurementRow(
         point_key=point.key,
         replicate=replicate,

@@ -21,14 +21,17 @@ class Trial:
     """What is timed at a point, and how its answer is judged.
 
     `inputs` are rotated, set 0 is the one that is verified. `verify` runs the session once and returns parity as a dict, and for low
-    precisions the distance to the nearest reference (`runner.bench.verify`). `after` is called with the session once all is timed.
+    precisions the distance to the nearest reference (`runner.bench.verify`). `before` is called with the session before its first
+    call, `after` once all is timed. `sequences` are those of a call, where they are not the point's batch.
     """
 
     inputs: Sequence[Inputs]
     prepare: Callable[[WorkerBuild], Session]
     verify: Callable[[Session], tuple[dict[str, Any], float | None]]
     facts: Mapping[str, Any] = field(default_factory=dict)  # of the workload, stored with the engine's own
+    before: Callable[[Session], None] | None = None
     after: Callable[[Session], None] | None = None
+    sequences: int | None = None
 
 
 def measure_trial(bench: Bench, point: Point, progress: Progress, found: dict[str, Any], trial: Trial) -> None:
@@ -59,6 +62,8 @@ def measure_trial(bench: Bench, point: Point, progress: Progress, found: dict[st
         progress.enter("verify")
         for each in reversed(trial.inputs):  # set 0 last: it is the one that is verified
             session.bind(each)
+        if trial.before is not None:
+            trial.before(session)
         started = time.perf_counter()
         session.enqueue()
         session.synchronize()
@@ -81,8 +86,9 @@ def measure_trial(bench: Bench, point: Point, progress: Progress, found: dict[st
         kept, spoilt = split(attempts)
         if bench.clock and free_before is not None:
             found["device_growth_bytes"] = free_before - bench.clock.memory()[0]
-        found |= kept.fields(point.batch)
-        found["spoilt"] = [each.fields(point.batch) for each in spoilt]
+        sequences = trial.sequences or point.batch
+        found |= kept.fields(sequences)
+        found["spoilt"] = [each.fields(sequences) for each in spoilt]
         found["flags"] += ["leaks_memory"] if leaking else []
         found |= {
             "peak_host_bytes": memory.peak_bytes(),
