@@ -60,6 +60,9 @@ def _host(before: HostState, host: HostState) -> Iterator[Finding]:
 
 def _quota(host: HostState) -> Iterator[Finding]:
     quota = host.quota_cores
+    if "quota_cores" in host.notes:
+        yield Finding("container quota", UNKNOWN, f"cannot be known: {host.notes['quota_cores']}")
+        return
     if quota is None:
         yield Finding("container quota", OK, "no CPU limit")
         return

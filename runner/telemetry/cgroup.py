@@ -36,6 +36,15 @@ def quota_cores(root: Path = Path("/"), mounted: Path | None = None) -> float | 
     return min(limits, default=None)
 
 
+def visible_quota(root: Path = Path("/")) -> float | None:
+    """As `quota_cores`. Raises FileNotFoundError where no control group is to be seen at all, as in a container without /sys:
+    there may be a limit then.
+    """
+    if next(cpu_folders(root), None) is None:
+        raise FileNotFoundError
+    return quota_cores(root)
+
+
 def throttled_s(root: Path = Path("/")) -> float | None:
     """Seconds for which quotas held this process's control groups back; None where that cannot be read."""
     found = [seconds for folder in cpu_folders(root) if (seconds := _held_back(folder)) is not None]

@@ -33,7 +33,7 @@ class Host:
             at_s=time.monotonic(),
             cores=reader.read("cores", lambda: online(root)),
             usable_cores=reader.read("usable_cores", lambda: len(os.sched_getaffinity(0))),
-            quota_cores=cgroup.quota_cores(root),
+            quota_cores=reader.read("quota_cores", lambda: cgroup.visible_quota(root)),
             load_1m=reader.read("load_1m", lambda: float(_text(root / "proc/loadavg").split()[0])),
             governor=reader.read("governor", lambda: _governors(root)),
             turbo=reader.read("turbo", lambda: turbo_on(root)),

@@ -23,7 +23,9 @@ class HostState:
     at_s: float = 0.0  # host clock, monotonic
     cores: int | None = None  # processors that are online
     usable_cores: int | None = None  # those that this process may run on
-    quota_cores: float | None = None  # of its cgroup; None where there is no limit
+    quota_cores: float | None = (
+        None  # of its cgroup; None where there is no limit, or, with a note, where none can be seen
+    )
     load_1m: float | None = None
     governor: str | None = None  # `performance`; `powersave+performance` where they differ
     turbo: bool | None = None
