@@ -76,7 +76,7 @@ class ComputingBackend(AITemplateBackend):
     def __init__(self, device: Gpu = H200) -> None:
         self.device = device
         self.jobs: list[Job] = []
-        self.built = "gelu"
+        self.activation = "gelu"
 
     def gpus(self) -> list[Gpu]:
         return [self.device]
@@ -93,7 +93,7 @@ class ComputingBackend(AITemplateBackend):
             return None
         (job.work / "model").mkdir()
         (job.work / "model" / LIBRARY).write_bytes(b"library")
-        return graph(self.built)
+        return graph(self.activation)
 
     def load(self, library: Path, buffers: Buffers, graph: str) -> ComputingExecution:
         assert library.read_bytes() == b"library"

@@ -135,7 +135,11 @@ def test_a_compiled_library_is_told_as_such(
     ComputingBackend().prepare(load_model(named_spec("tiny", "layers"), SEQ), point("layers"), build)
     assert AITemplateBackend.built(build.cache) == {"cuda": "compiled"}
     assert levels() == {"ait:cuda": "compiled", "ait:rocm": "never run"}
-    build.cache.obtain("aitemplate", {"arch": "gfx90a"}, lambda folder: write(folder / "test.so"))
+
+    def make(folder: Path) -> None:
+        write(folder / "test.so")
+
+    build.cache.obtain("aitemplate", {"arch": "gfx90a"}, make)
     assert levels() == {"ait:cuda": "compiled", "ait:rocm": "compiled"}
     assert "aitemplate" not in sys.modules
 
@@ -161,7 +165,7 @@ def test_static_files_are_corrected_for_cuda_13_only(
 
 def test_another_activation_than_asked_for_is_the_wrong_variant(machine: Path, build: RecordingBuild) -> None:
     backend = ComputingBackend()
-    backend.built = "fast_gelu"
+    backend.activation = "fast_gelu"
     with pytest.raises(WrongVariant, match="activation 'fast_gelu', not 'gelu'"):
         backend.prepare(load_model(named_spec("tiny", "layers"), SEQ), point("layers"), build)
 

@@ -137,4 +137,4 @@ def test_a_level_needs_size_and_length() -> None:
 
 def test_figures_that_are_none_are_passed_over() -> None:
     (change,) = find_level_changes([1.0] * 10 + [0.0, math.nan, -1.0] + [2.0] * 10)
-    assert (change.index, change.ratio) == (13, pytest.approx(2.0))
+    assert change.index == 13 and change.ratio == pytest.approx(2.0)
