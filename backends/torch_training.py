@@ -87,7 +87,9 @@ class EagerTraining(TrainingSession):
         self._batches: tuple[Batch, ...] = ()
         self._spy = OperatorSpy()
         self._call: Any = self._loss
-        if point.option("attention", "sdpa") == "sdpa":  # every sequence is full: no mask, and no look at one (it would synchronize)
+        if (
+            point.option("attention", "sdpa") == "sdpa"
+        ):  # every sequence is full: no mask, and no look at one (it would synchronize)
             module.config._attn_implementation = unmasked_sdpa()
         module.train(recipe.dropout)
         torch.manual_seed(recipe.seed)
@@ -212,7 +214,9 @@ class EagerTraining(TrainingSession):
 
     def _applied(self) -> int:
         """Steps that changed the weights. A fused optimizer is called every time and skips on the device: it counts there."""
-        counts = [state["step"] for state in self._optimizer.state.values() if isinstance(state.get("step"), torch.Tensor)]
+        counts = [
+            state["step"] for state in self._optimizer.state.values() if isinstance(state.get("step"), torch.Tensor)
+        ]
         return int(counts[0].item()) if counts else self._updates
 
     def _upload(self, inputs: Inputs) -> tuple[Batch, ...]:
@@ -265,7 +269,9 @@ class CompiledTraining(EagerTraining):
         expected = 2 if self._recipe.dropout else 1
         skips = int(counters["inductor"]["cudagraph_skips"])
         if graphs != expected or breaks:
-            raise WrongVariant(f"not compiled code alone: {graphs} graphs ({expected} expected) and {breaks} graph breaks")
+            raise WrongVariant(
+                f"not compiled code alone: {graphs} graphs ({expected} expected) and {breaks} graph breaks"
+            )
         if set(self._graph_functions) != {"CompiledFunctionBackward"}:
             raise WrongVariant(f"not compiled code alone: losses came from {', '.join(sorted(self._graph_functions))}")
         if self._device.type == "cuda" and self._mode in ("reduce-overhead", "max-autotune") and skips:

@@ -14,7 +14,9 @@ from benchrun.backends.reference import full_precision
 if TYPE_CHECKING:
     from benchrun.backends.contract import FloatArray, Inputs
 
-CHUNK_TOKENS = 2048  # a backward pass keeps about 100 kB a token and layer of BERT-large: long batches go through in pieces
+CHUNK_TOKENS = (
+    2048  # a backward pass keeps about 100 kB a token and layer of BERT-large: long batches go through in pieces
+)
 
 
 def task_loss(logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from benchrun.runner.flops import forward_flops
+from benchrun.runner.loadgen.minima import guess_seconds
 from benchrun.runner.plan import Plan, Planned
 from benchrun.runner.protocol import MIN_SAMPLES, WARMUP_EXTRA_S, WARMUP_WINDOW
+from benchrun.runner.workloads import trains
+from benchrun.runner.workloads.train import parse
 
 START_S = {"cpu": 6.0, "gpu": 15.0}  # a worker's start: interpreter, engine, model, reference
 POINT_S = {"cpu": 1.0, "gpu": 2.0}  # building and verifying a point
 CPU_FLOPS_PER_CORE = 4e10
 GPU_FLOPS = 2e14
+TRAINING_PASSES = 3  # a backward pass costs two forward ones
 CALL_S = {"cpu": 5e-4, "gpu": 3e-3}  # launch overhead
 
 
@@ -18,7 +22,8 @@ def call_seconds(planned: Planned, threads: int) -> float:
     point = planned.point
     kind = "cpu" if point.device_kind == "cpu" else "gpu"
     rate = CPU_FLOPS_PER_CORE * threads if kind == "cpu" else GPU_FLOPS
-    return CALL_S[kind] + forward_flops(planned.spec.shape, point.batch, point.seq) / rate
+    passes = TRAINING_PASSES * parse(point.workload).accumulate if trains(point.workload) else 1
+    return passes * (CALL_S[kind] + forward_flops(planned.spec.shape, point.batch, point.seq) / rate)
 
 
 def point_seconds(planned: Planned, plan: Plan) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,16 +31,24 @@ class SweepOptions:
     as_json: bool
 
 
-def sweep(settings: Mapping[str, Any], options: SweepOptions) -> int:
-    """Measure a sweep; returns the exit status: 0 all ok, 1 some failed, 130 interrupted."""
+def sweep(
+    settings: Mapping[str, Any],
+    options: SweepOptions,
+    command: str = "run",
+    as_sweep: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> int:
+    """Measure a sweep; returns the exit status: 0 all ok, 1 some failed, 130 interrupted.
+
+    A `command` of its own takes its own presets, and `as_sweep` turns what was given to it into settings of a sweep.
+    """
     from benchrun.results import open_store
     from benchrun.runner.cli.output import open_output
 
     config = read_config(options.config, Path.cwd())
-    preset = find_preset(options.preset, config).settings if options.preset else {}
+    preset = find_preset(options.preset, config, command).settings if options.preset else {}
     db = options.db or _text(preset.get("db", config.defaults.get("db")))
     label = options.label or _text(preset.get("label", config.defaults.get("label"))) or ""
-    given = {**preset, **{name: value for name, value in settings.items() if value is not None}}
+    given = as_sweep({**preset, **{name: value for name, value in settings.items() if value is not None}})
     output = open_output(options.as_json)
     if options.resume:
         with open_store(db) as store:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from benchrun.results.document import between_launches
 from benchrun.results.statistics import mean_of_known
+from benchrun.runner.cli.training_notes import training_notes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -260,6 +261,7 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
                     notes.append("warm-up did not settle")
                 if row.timed_out:
                     notes.append("stopped by --max-time")
+                notes += training_notes(row.facts)
             if notes:
                 said["; ".join(notes), "yellow" if row.status == "ok" else "red"] += 1
         for (text, style), count in said.items():

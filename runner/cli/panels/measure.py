@@ -243,3 +243,71 @@ def answer(
     from benchrun.runner.cli.answer_command import AnswerOptions, answer_question
 
     return answer_question(settings, AnswerOptions(passage, question, tokenizer, max_answer, json))
+
+
+@panel.command()
+@with_sweep_options(
+    run_sweep,
+    without=("head", "batch", "dtype", "workload", "layout", "iterations", "transfers", "engine_per_point"),
+)
+def train(
+    settings: dict[str, Any],
+    head: Annotated[
+        str | None, typer.Option(help="qa or classification. (default: qa)", rich_help_panel="What")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Sequences a forward pass: 8,16,32.", rich_help_panel="What")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="fp32, tf32, bf16, fp16-amp. (default: bf16; on a CPU fp32)", rich_help_panel="What"),
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adamw, lamb. (default: adamw)", rich_help_panel="Step")
+    ] = None,
+    accumulate: Annotated[
+        str | None, typer.Option(help="Batches whose gradients a step adds up: 1,2,4.", rich_help_panel="Step")
+    ] = None,
+    clip: Annotated[
+        float | None, typer.Option(help="Largest gradient norm. (default: no clipping)", rich_help_panel="Step")
+    ] = None,
+    dropout: Annotated[
+        str | None, typer.Option(help="on: as the model's configuration has it; off.", rich_help_panel="Step")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Timed steps a point. (default: 200)", rich_help_panel="How")
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(help="Measure a point again if throttled, shared or noisy. (default: 2)", rich_help_panel="How"),
+    ] = None,
+    launches: Annotated[
+        int | None, typer.Option(help="Repeat the sweep in fresh processes. (default: 1)", rich_help_panel="How")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Named settings: deeplearningexamples-train, or your own from the TOML file.", rich_help_panel="Where"
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file.", rich_help_panel="Where")] = None,
+    label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
+    db: Db = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with an estimate and stop.", rich_help_panel="Where")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Training steps: forward, backward and update timed as one call, with proof that they train. Exit status as of run.
+
+    Weights are fp32; bf16 and fp16-amp run the passes under autocast, fp16-amp with a scaled loss. More in docs/training.md.
+    """
+    from benchrun.runner.cli.sweep_command import SweepOptions
+    from benchrun.runner.cli.train_command import train as measure_training
+
+    own = {"optimizer": optimizer, "accumulate": accumulate, "clip": clip, "dropout": dropout, "steps": steps}
+    return measure_training(
+        {**settings, "head": head, "batch": batch, "dtype": dtype, "repeats": repeats, "launches": launches},
+        own,
+        SweepOptions(preset, config, label, None, db, dry_run, json),
+    )
