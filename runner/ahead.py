@@ -27,7 +27,7 @@ def build_points(assignment: Assignment, target: str, ordinals: set[int], channe
     from benchrun.backends.cache import default_cache
     from benchrun.backends.models import load_model
 
-    points = tuple(task.point for task in assignment.tasks)
+    points = assignment.sweep or tuple(task.point for task in assignment.tasks)
     backend = load_backend(points[0].backend)()
     cache, model = default_cache(), None
     for task in assignment.tasks:

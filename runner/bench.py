@@ -85,8 +85,8 @@ class Bench:
 
         self.assignment = assignment
         self.protocol = assignment.protocol
-        self.points = tuple(task.point for task in assignment.tasks)
-        first = self.points[0]
+        first = assignment.tasks[0].point
+        self.points = assignment.sweep or tuple(task.point for task in assignment.tasks)
         self.backend: Backend = load_backend(first.backend)()
         self.cache = default_cache()
         self.telemetry = open_telemetry(first.device)

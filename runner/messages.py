@@ -31,7 +31,9 @@ class Assignment:
     """All that a worker needs: its model, its points, the protocol.
 
     `progress_s` is the least time between two ticks, 0 for none. `settings` are those of the workload (a target rate, a file): what
-    says how well or on which data it is measured, plain JSON values.
+    says how well or on which data it is measured, plain JSON values. `sweep` is what an engine is built for that takes a range of
+    shapes: all points that share this worker as they were planned, also those that are measured already or in another launch;
+    empty where the tasks are all of them.
     """
 
     spec: ModelSpec
@@ -40,6 +42,7 @@ class Assignment:
     protocol: Protocol
     progress_s: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    sweep: tuple[Point, ...] = ()
 
 
 def encode_assignment(assignment: Assignment) -> str:
@@ -53,6 +56,7 @@ def decode_assignment(line: str) -> Assignment:
     raw["spec"] = decode_spec(raw["spec"])
     raw["tasks"] = tuple(Task(decode_point(task["point"]), task["ordinal"]) for task in raw["tasks"])
     raw["protocol"] = Protocol(**raw["protocol"])
+    raw["sweep"] = tuple(decode_point(point) for point in raw.get("sweep", ()))
     return Assignment(**raw)
 
 

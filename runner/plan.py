@@ -103,6 +103,10 @@ class Plan:
                 found.setdefault(planned.group, []).append(planned)
         return list(found.values())
 
+    def sharing(self, planned: Planned) -> tuple[Point, ...]:
+        """All points of that one's group that can be tried, measured already or not: the same for every launch of the sweep."""
+        return tuple(each.point for each in self.points if each.group == planned.group and not each.refusal)
+
 
 Missing = Callable[[str, str], str | None]
 

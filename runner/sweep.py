@@ -16,7 +16,7 @@ from benchrun.runner.flops import Work, least_work
 from benchrun.runner.launcher import OWN, Exit, Interpreter, WorkerProcess, WorkerTimeout
 from benchrun.runner.messages import Assignment, Task, clean_line
 from benchrun.runner.plan import Plan, Planned
-from benchrun.runner.privacy import redact
+from benchrun.runner.privacy import redact, redact_values
 
 if TYPE_CHECKING:
     from benchrun.backends.contract import Point
@@ -134,6 +134,7 @@ class Sweep:
             protocol=self._plan.request.protocol,
             progress_s=self._progress_s,
             settings=self._plan.request.settings,
+            sweep=self._plan.sharing(queue[0]),
         )
         request = self._plan.request
         attempt: Attempt | None = None
@@ -270,7 +271,7 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
         facts=facts,
         settings={
             **request.protocol.settings(),
-            **request.settings,
+            **redact_values(request.settings),
             "threads": request.threads,
             "timeout_s": request.timeout_s,
         },
@@ -286,6 +287,7 @@ def open_run(store: Store, plan: Plan, label: str) -> str:
     """Book a new run of `plan`, made here and now, before its first launch; returns its id."""
     from benchrun.results.store import new_run_id
     from benchrun.runner.environment import benchrun_version, git_commit, read_environment
+    from benchrun.runner.places import book_requests
 
     started = now()
     run = RunRow(
@@ -294,7 +296,7 @@ def open_run(store: Store, plan: Plan, label: str) -> str:
         started=started,
         state="running",
         environment=read_environment(plan.request.device or "cpu"),
-        request={"sweeps": [plan.request.to_json()]},
+        request=book_requests([plan.request]),
         version=benchrun_version(),
         commit=git_commit(Path.cwd()),
     )

@@ -62,11 +62,12 @@ def sweep(
 
         output.plan(plan, estimate_seconds(plan, None), store.shown)
         run_id = open_run(store, plan, label)
-        return _measure(plan, [plan], store, run_id, output)
+        return _measure(plan, [(plan, {planned.point.key for planned in plan.points})], store, run_id, output)
 
 
 def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, options: SweepOptions) -> int:
     """Go on with a run: what it was asked for, and what is asked for in addition."""
+    from benchrun.runner.places import book_requests, read_requests
     from benchrun.runner.sweep import point_row
 
     if options.label is not None:
@@ -75,19 +76,19 @@ def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, opti
     record = store.run(run_id)
     if record.run.origin != "benchrun":
         raise UsageError(f"run {run_id} was imported ({record.run.origin}): there is nothing to resume")
-    requests = [SweepRequest.from_json(each) for each in record.run.request["sweeps"]]
+    requests = read_requests(record.run.request)
     _check_same_machine(record, requests[0])
     if more := _sweep_only(given):
         added = make_request(_as_settings(requests[0]), more)
         requests.append(replace(added, settings={**requests[0].settings, **added.settings}))
     plans = [make_plan(request) for request in requests]
     owners = {planned.point.key: place for place, plan in enumerate(plans) for planned in plan.points}
-    shares = [  # each point is measured as the latest request that names it says
-        Plan(plan.request, tuple(each for each in plan.points if owners[each.point.key] == place))
+    shares = [  # each point is measured as the latest request that names it says, among all that this request names
+        (plan, {each.point.key for each in plan.points if owners[each.point.key] == place})
         for place, plan in enumerate(plans)
     ]
     launches = max(plan.request.launches for plan in plans)
-    whole = tuple(planned for plan in shares for planned in plan.points)
+    whole = tuple(planned for plan, own in shares for planned in plan.points if planned.point.key in own)
     plan = Plan(replace(plans[-1].request, launches=launches), whole)
     if unknown := {key for key, _ in store.missing(run_id)} - set(owners):
         raise UsageError(
@@ -100,7 +101,7 @@ def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, opti
         return 0
     output.plan(plan, estimate_seconds(plan, keys), store.shown, keys)
     rows = [point_row(planned.point) for planned in plan.points]
-    store.extend_run(run_id, rows, launches, {"sweeps": [each.request.to_json() for each in plans]})
+    store.extend_run(run_id, rows, launches, book_requests(each.request for each in plans))
     return _measure(plan, shares, store, run_id, output)
 
 
@@ -113,8 +114,8 @@ def _done(record: RunRecord, launches: int) -> set[str]:
     }
 
 
-def _measure(plan: Plan, shares: Sequence[Plan], store: Store, run_id: str, output: Any) -> int:
-    """Measure what the run lacks, one share of its plan after the other, each under its own request."""
+def _measure(plan: Plan, shares: Sequence[tuple[Plan, set[str]]], store: Store, run_id: str, output: Any) -> int:
+    """Measure what the run lacks: of one plan after the other the points whose keys are beside it."""
     from benchrun.runner.sweep import Sweep
 
     state = "interrupted"
@@ -122,8 +123,7 @@ def _measure(plan: Plan, shares: Sequence[Plan], store: Store, run_id: str, outp
     try:
         missing = store.missing(run_id)
         with output.progress(plan, missing) as progress:
-            for share in shares:
-                keys = {planned.point.key for planned in share.points}
+            for share, keys in shares:
                 runner = Sweep(share, store, run_id, progress.update, progress.interval_s)
                 runner.measure([(key, replicate) for key, replicate in missing if key in keys])
         state = "finished"

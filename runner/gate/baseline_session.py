@@ -37,7 +37,8 @@ from benchrun.runner.gate.verdict import (
     find_exit_code,
     find_worst,
 )
-from benchrun.runner.plan import Plan, Planned, SweepRequest, make_plan
+from benchrun.runner.places import book_requests, read_requests
+from benchrun.runner.plan import Plan, Planned, make_plan
 from benchrun.runner.sweep import point_row
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def run_baseline(request: GateRequest, store: Store, around: Surroundings) -> Ga
         more=more,
     )
     device = plan.request.device or "cpu"
-    asked = {"sweeps": [plan.request.to_json()]}
+    asked = book_requests([plan.request])
     open_side_run(store, gate_id, new, asked, device, [point_row(each.point) for each in mine.values()])
     begin(store, draft)
     side = SweepSide(
@@ -162,7 +163,7 @@ def _plan_again(record: RunRecord, request: GateRequest, place: Place) -> tuple[
         return None
 
     threads = request.sweep.get("threads")
-    requests = [SweepRequest.from_json(each) for each in sweeps]
+    requests = read_requests(record.run.request)
     requests = [replace(each, try_all=True, launches=1, threads=threads or each.threads) for each in requests]
     for each in requests:
         make_plan(each, collect)

@@ -38,6 +38,8 @@ from benchrun.runner.gate.schedule import LaunchOrder
 from benchrun.runner.gate.session import GateSession, Listener, SideRunner
 from benchrun.runner.gate.stored import GateDraft, begin, finish
 from benchrun.runner.gate.sweep_side import SweepSide
+from benchrun.runner.places import book_requests
+from benchrun.runner.privacy import redact_values
 from benchrun.runner.sweep import point_row
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ def _run_sweeps(request: GateRequest, store: Store, around: Surroundings) -> Gat
     mine = {"base": sides.paired.base, "new": sides.paired.new}
     for side in SIDES:
         rows = [point_row(each.point) for each in mine[side].values()]
-        asked = {"sweeps": [sides.plans[side].request.to_json()]}
+        asked = book_requests([sides.plans[side].request])
         open_side_run(store, gate_id, described[side], asked, sides.plans[side].request.device or "cpu", rows)
     begin(store, draft)
     threads = {side: sides.plans[side].request.threads or 1 for side in SIDES}
@@ -250,7 +252,7 @@ def draft_gate(
         limits=request.limits,
         acceptances=settle_acceptances(request, around.folder, sides["base"].commit),
         notes=notes,
-        request={**request.to_json(), **(more or {})},
+        request={**redact_values(request.to_json()), **(more or {})},
         label=request.label,
         version=benchrun_version(),
     )

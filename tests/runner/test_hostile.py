@@ -5,9 +5,11 @@ The misdeeds are in tests/plugins/benchrun-hostile; a sweep goes through several
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +234,37 @@ def test_a_worker_whose_interpreter_does_not_end_is_ended(
     assert status == 0 and "✓" in capfd.readouterr().out
     assert [launch.row.exit for launch in stored(bench).launches] == ["SIGKILL"]
     assert open_files() == before  # nothing of the worker is left open here
+
+
+# --- an engine for a range of shapes: the same sweep has the same artefact, whoever was killed meanwhile ---
+
+
+@pytest.mark.parametrize("victim", ["worker", "command"])
+def test_a_kill_does_not_change_what_an_engine_is_built_for(make_bench: Callable[[], Bench], victim: str) -> None:
+    bench = make_bench()
+    sweep = ("--backend", engines("ranged"), "--batch", "1,2,3,4", *QUICK, "--iterations", "12", "--json")
+    first = replace(bench, settings={"HOSTILE_KILLS": f"{victim}:3"})(*sweep)
+    if victim == "worker":  # its successor has batch 4 only
+        last, hits = first, {1: False, 2: True, 3: None, 4: True}
+    else:  # and so has the resumed run but for batch 3
+        assert first.status == -signal.SIGKILL
+        last, hits = bench("--resume", "last", "--json"), {1: False, 2: True, 3: True, 4: True}
+    found = points(last)
+    assert {batch: found["ranged", "fp32", batch]["cache_hit"] for batch in hits} == hits
+    keys = {found["ranged", "fp32", batch]["facts"]["artefact"] for batch, hit in hits.items() if hit is not None}
+    assert len(keys) == 1
+    if victim == "worker":
+        return
+    # each request has an engine of its own, also for those of its points that are left to it when a later one names the others
+    assert bench("--resume", "last", "--batch", "3,4,5", "--iterations", "10", "--json").status == 0
+    assert bench("--resume", "last", "--launches", "2", "--json").status == 0
+    record = stored(bench)
+    built = {
+        (planned.point.batch, each.row.replicate): each.row.facts["artefact"]
+        for planned in record.points
+        for each in record.by_point[planned.point.key]
+    }
+    (whole,) = keys
+    other = built[5, 0]
+    assert other != whole
+    assert built == {(batch, launch): whole if batch < 5 else other for batch in (1, 2, 3, 4, 5) for launch in (0, 1)}

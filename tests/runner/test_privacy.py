@@ -10,14 +10,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from benchrun.backends.catalogue import find_weights
 from benchrun.runner import environment
 from benchrun.runner.environment import read_environment
 from benchrun.runner.plan import SweepRequest
-from benchrun.runner.privacy import hide_home, redact, redact_values
+from benchrun.runner.privacy import ROOTS, hide_home, redact, redact_values, root_folders
 from tests.telemetry.nvml_double import Nvml
 
 WORDS = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=12, max_size=30).map(
@@ -51,6 +51,46 @@ def test_no_form_of_a_secret_survives(secret: str, before: str, after: str, form
 )
 def test_plain_sentences_stay_as_they_are(text: str) -> None:
     assert redact(text) == text
+
+
+NODES = [
+    "/bert/encoder/layer.0/attention/self/MatMul",
+    "/embeddings/LayerNormalization",
+    "/model/layers.11/self_attn/Add_output_0",
+    "/encoder/layer.3/output/dense/MatMul_quant_weight",
+    "/layer.0/intermediate/intermediate_act_fn/Erf",
+]
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize(
+    "sentence", ["no kernel for {} on this device", "node '{}' failed.", "{}: {}", "see {}.", "[{} + {}]"]
+)
+def test_a_node_of_a_graph_keeps_its_name(node: str, sentence: str) -> None:
+    assert redact(sentence.replace("{}", node)) == sentence.replace("{}", node)
+
+
+MODULES = st.lists(st.from_regex(r"[a-z]{3,8}(_[a-z]{2,6})?(\.[0-9]{1,2})?", fullmatch=True), min_size=1, max_size=6)
+OPERATORS = st.from_regex(r"[A-Z][a-z]{2,8}([A-Z][a-z]{2,8})?(_[0-9]{1,3})?(_output_0)?", fullmatch=True)
+
+
+@given(modules=MODULES, operator=OPERATORS, secret=WORDS, words=AROUND)
+def test_node_or_path_depends_on_the_folders_there_are(
+    modules: list[str], operator: str, secret: str, words: str
+) -> None:
+    """Whatever begins like a folder of this machine, or of usual ones, is a path, even if it looks like a node."""
+    assume(modules[0] not in ROOTS | root_folders())
+    node = "/" + "/".join([*modules, operator])
+    assert node in redact(f"{words} {node} {words}", roots=())
+    for root in (*sorted(root_folders()), "home", "Users", "scratch"):
+        assert secret not in redact(f"{words} /{root}/{secret}/layer.0/{operator}")
+    assert redact(f"{words} {node}", roots=[modules[0]]) == redact(f"{words} ") + f"…/{operator}"
+
+
+@given(secret=WORDS, name=st.sampled_from(["model.onnx", "a.safetensors", "notes", "run-1"]))
+def test_a_mistyped_path_is_still_a_path(secret: str, name: str) -> None:
+    """Its folder is not there, and it does not look like a node either."""
+    assert secret not in redact(f"no file /hoem/{secret}/{name}", roots=())
 
 
 def test_of_a_path_its_last_part_stays() -> None:

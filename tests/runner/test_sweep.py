@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -121,6 +122,24 @@ def test_a_failure_is_one_row_and_the_sweep_goes_on(
     row = sweep.rows()[1].row
     assert row.error == error and row.phase == ("measure" if status == deed else "build") and row.host is None
     assert len(record.launches) == launches and sweep.store.missing(RUN) == []
+
+
+def test_every_launch_is_told_the_whole_sweep(
+    bed: Callable[..., Bed], stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever is left to measure after a crash, in a resumed run or in the second stage of a gate."""
+    stage({"2": "die"})
+    log = tmp_path / "assignments"
+    monkeypatch.setenv("DOUBLE_LOG", str(log))
+    sweep = bed(seqs=(16, 32))
+    sweep.measure()
+    Sweep(sweep.plan, sweep.store, RUN, sweep.updates.append).measure_launch(sweep.plan.points[5:], 1, discard=True)
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    batches = [[each["point"]["batch"] for each in assignment["tasks"]] for assignment in told]
+    assert batches == [[1, 2, 4, 1, 2, 4], [4, 1, 2, 4], [4], [4]]
+    shapes = [[(each["batch"], each["seq"]) for each in assignment["sweep"]] for assignment in told]
+    assert shapes == [[(batch, seq) for seq in (16, 32) for batch in BATCHES]] * 4
+    assert {assignment["max_seq"] for assignment in told} == {32}
 
 
 @pytest.mark.parametrize("drifting", ["host_ns", "device_ns"])

@@ -1,6 +1,6 @@
 """Stands in for the worker: speaks its side of the pipe without loading anything, and misbehaves as it is told.
 
-`$DOUBLE` maps a batch to what its point does, as JSON; what is not named is measured.
+`$DOUBLE` maps a batch to what its point does, as JSON; what is not named is measured. Assignments are appended to the file `$DOUBLE_LOG`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,11 @@ IN_BUILD: dict[str, Callable[[], None]] = {
 
 
 def main() -> None:
-    assignment = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    assignment = json.loads(line)
+    if log := os.environ.get("DOUBLE_LOG"):
+        with open(log, "a") as file:  # noqa: PTH123
+            file.write(line)
     if DEEDS.get("start") == "silent":
         return
     if DEEDS.get("start") == "hang":

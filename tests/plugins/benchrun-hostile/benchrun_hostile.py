@@ -21,6 +21,8 @@ import numpy as np
 from benchrun.backends.contract import Availability, Backend, Description, Session, Variant
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchrun.backends.contract import Build, FloatArray, Inputs, Point
     from benchrun.backends.models import Model
 
@@ -55,6 +57,7 @@ class HostileSession(Session):
         self._kept: list[Any] = []
         self._buffer: dict[str, FloatArray] | None = None
         self._child: int | None = None
+        self.artefact: str | None = None
 
     def bind(self, inputs: Inputs) -> None:
         self._honest.bind(inputs)
@@ -92,7 +95,7 @@ class HostileSession(Session):
         dtype = self._point.dtype
         if self._wrong == "claims":
             dtype = "fp16" if dtype == "fp32" else "fp32"
-        facts: dict[str, Any] = {"compute_dtypes": {"matmul": dtype}, "child": self._child}
+        facts: dict[str, Any] = {"compute_dtypes": {"matmul": dtype}, "child": self._child, "artefact": self.artefact}
         if self._point.variant == "facts":
             facts["odd"] = FACTS[self._point.batch]
         return facts
@@ -175,11 +178,13 @@ MISDEEDS: Mapping[str, Callable[[HostileSession], None]] = {
     "stays": HostileSession.stay,
     "wrong": HostileSession.forget,
 }
-VARIANTS = (*MISDEEDS, "unbuildable", "closing", "facts", "behaved")
+VARIANTS = (*MISDEEDS, "unbuildable", "closing", "facts", "behaved", "ranged")
 
 
 class HostileBackend(Backend):
-    """PyTorch eager with a misdeed; `behaved` has none."""
+    """PyTorch eager with a misdeed; `behaved` has none. `ranged` keeps an artefact for the whole sweep, as an engine
+    with a range of shapes does, and can be killed: see `build_for_range`.
+    """
 
     description: ClassVar[Description] = Description(
         name="hostile",
@@ -205,7 +210,29 @@ class HostileBackend(Backend):
         module = copy_module(model, torch.device("cpu"), torch.float32 if wrong == "original" else dtype)
         if wrong == "rounded":
             module = module.float()
-        return HostileSession(EagerSession(module, point, torch.device("cpu")), point)
+        session = HostileSession(EagerSession(module, point, torch.device("cpu")), point)
+        if point.variant == "ranged":
+            session.artefact = build_for_range(point, build)
+        return session
+
+
+def build_for_range(point: Point, build: Build) -> str:
+    """The key of an artefact for all shapes of the sweep. With $HOSTILE_KILLS=worker:2 batch 2 kills this process instead, with
+    `command:2` the one that started it.
+    """
+    victim, _, batch = os.environ.get("HOSTILE_KILLS", "").partition(":")
+    if batch == str(point.batch):
+        os.kill(os.getpid() if victim == "worker" else os.getppid(), signal.SIGKILL)
+        time.sleep(3600)
+    shapes = sorted([each.batch, each.seq] for each in build.sweep())
+
+    def make(folder: Path) -> None:
+        with build.phase("compile"):
+            (folder / "engine").write_text(str(shapes))
+
+    artefact = build.cache.obtain("hostile_engine", {"shapes": shapes}, make)
+    build.artefact(artefact.n_bytes, hit=artefact.hit)
+    return artefact.key
 
 
 class Stranger:
