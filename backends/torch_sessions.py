@@ -294,7 +294,7 @@ class CompileSession(StaticSession):
         """Inductor, with a note of what it was given."""
         for node in graph.graph.nodes:
             if node.op == "call_function":
-                self._spy.note(getattr(node.target, "__name__", ""), node.meta.get("example_value"), node.kwargs)
+                self._spy.note(getattr(node.target, "__name__", "").removesuffix(".default"), node.meta.get("example_value"), node.kwargs)
         mode = "default" if self._mode == CAPTURED else self._mode
         options = torch._inductor.list_mode_options(mode, dynamic=False)
         return torch._inductor.compile(graph, example, options=options)

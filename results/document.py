@@ -14,6 +14,7 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from benchrun.results.layouts import LayoutGain, layout_gains
 from benchrun.results.plain import plain_json
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunOverview, RunRecord
 from benchrun.results.rows import MeasurementRow, Parity, Score
@@ -24,7 +25,7 @@ VERSION = 1
 
 def run_document(record: RunRecord, db: str) -> dict[str, Any]:
     """A run with one entry for each planned point, in order. `db` is shown as it is: give it without a password."""
-    run = record.run
+    run, gains = record.run, layout_gains(record)
     return {
         "schema": VERSION,
         "run": {
@@ -34,7 +35,7 @@ def run_document(record: RunRecord, db: str) -> dict[str, Any]:
             "db": db,
             "environment": {"fingerprint": run.environment.fingerprint} | plain_json(run.environment.details),
         },
-        "points": [_point(record, planned) for planned in record.points],
+        "points": [_point(record, planned, gains.get(planned.point.key)) for planned in record.points],
     }
 
 
@@ -63,7 +64,7 @@ def document_schema() -> dict[str, Any]:
     return schema
 
 
-def _point(record: RunRecord, planned: PlannedPoint) -> dict[str, Any]:
+def _point(record: RunRecord, planned: PlannedPoint, gain: LayoutGain | None) -> dict[str, Any]:
     point = planned.point
     records = record.by_point[point.key]
     rows = [each.row for each in records]
@@ -90,6 +91,9 @@ def _point(record: RunRecord, planned: PlannedPoint) -> dict[str, Any]:
         "throughput_isolated": _any(row.throughput_isolated for row in rows),
         "tokens_s": mean_of_known(row.tokens_s for row in rows),
         "padding_fraction": mean_of_known(row.padding_fraction for row in rows),
+        "layout_gain": None
+        if gain is None
+        else {"speedup": gain.speedup, "ideal": gain.ideal, "share": gain.share},
         "scores": _scores(rows),
         "attachments": [
             {"replicate": each.row.replicate, "name": one.name, "size_bytes": one.size_bytes}

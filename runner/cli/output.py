@@ -17,6 +17,7 @@ from rich.text import Text
 
 from benchrun.results.document import VERSION
 from benchrun.results.plain import plain_json
+from benchrun.runner.cli.layout_table import layout_tables
 from benchrun.runner.cli.tables import describe_seconds, plan_lines, point_name, run_header, run_tables
 from benchrun.runner.estimate import point_seconds
 
@@ -111,7 +112,7 @@ def plan_document(plan: Plan, seconds: float, keys: set[str] | None) -> dict[str
 
 def print_run(console: Console, record: RunRecord, db: str) -> None:
     """Header and tables of a run."""
-    for each in (*run_header(record, db), *run_tables(record, console.width)):
+    for each in (*run_header(record, db), *run_tables(record, console.width), *layout_tables(record)):
         console.print(each, highlight=False)
 
 
