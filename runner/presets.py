@@ -101,6 +101,35 @@ BUILT_IN: dict[str, Preset] = {
             },
             command="train",
         ),
+        *(
+            Preset(
+                f"mlperf-bert-{short}",
+                f"MLPerf Inference's BERT in {scenario}: large, 384 tokens, the official minima, on random samples (docs/loadgen.md)",
+                {"scenario": name, "model": "bert-large", "head": "qa", "seq": "384", **settings},
+                command="loadgen",
+            )
+            for short, name, scenario, settings in (
+                ("offline", "offline", "Offline", {"min-duration": 600, "min-queries": 10833, "samples": 10833}),
+                (
+                    "server",
+                    "server",
+                    "Server",
+                    {
+                        "min-duration": 600,
+                        "min-queries": 100,
+                        "samples": 10833,
+                        "latency-limit": 130,
+                        "target-qps": "auto",
+                    },
+                ),
+                (
+                    "singlestream",
+                    "single-stream",
+                    "SingleStream",
+                    {"min-duration": 600, "min-queries": 1024, "samples": 10833},
+                ),
+            )
+        ),
     )
 }
 
@@ -298,6 +327,20 @@ SETTINGS = (*REQUEST_FIELDS, *PROTOCOL_FIELDS, ENGINE_PER_POINT)
 OWN_SETTINGS: dict[str, tuple[str, ...]] = {
     "run": (),
     "train": ("optimizer", "accumulate", "dropout", "clip", "steps"),
+    "loadgen": (
+        "scenario",
+        "mode",
+        "target-qps",
+        "latency-limit",
+        "max-wait",
+        "max-batch",
+        "samples-per-query",
+        "lengths",
+        "min-duration",
+        "min-queries",
+        "samples",
+        "quick",
+    ),
 }
 
 

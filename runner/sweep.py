@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchrun.results.rows import Attachment, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
-from benchrun.results.statistics import summarise
+from benchrun.results.statistics import ReportedSummary, summarise
 from benchrun.runner.flops import Work, least_work
 from benchrun.runner.launcher import OWN, Exit, Interpreter, WorkerProcess, WorkerTimeout
 from benchrun.runner.messages import Assignment, Task, clean_line
 from benchrun.runner.plan import Plan, Planned
 from benchrun.runner.privacy import redact, redact_values
+from benchrun.runner.workloads import percentiles
 
 if TYPE_CHECKING:
     from benchrun.backends.contract import Point
@@ -234,7 +235,8 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     point, request = attempt.planned.point, plan.request
     host, device = (samples(fields.get(name)) for name in ("host_ns", "device_ns"))
     parity = fields.get("parity")
-    host_summary = summarise(host) if host is not None else None
+    reported = fields.get("host_reported")  # by a tool that keeps no samples: its own figures
+    host_summary = summarise(host) if host is not None else ReportedSummary(**reported) if reported else None
     device_summary = summarise(device) if device is not None else None
     flags = set(fields.get("flags", ()))
     if any(each is not None and each.steady is False for each in (host_summary, device_summary)):
@@ -248,7 +250,13 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     rate = fields.get("throughput_seq_s")
     facts = fields.get("facts", {})
     captured = bool(facts.get("cuda_graph"))
-    lengths = fields.get("lengths") or (point.seq,) * point.batch  # true ones: what engines do to padding is no work asked for
+    definition = percentiles(point.workload)
+    timed = (
+        reported is None and definition == request.protocol.percentiles
+    )  # else the times hold waiting: no work of a call is theirs
+    lengths = (
+        fields.get("lengths") or (point.seq,) * point.batch
+    )  # true ones: what engines do to padding is no work asked for
     work = least_work(attempt.planned.spec.shape, point.head, point.dtype, lengths, captured=captured)
     if "work" in fields:  # of a call that is no single inference
         work = Work(*fields["work"])
@@ -265,12 +273,12 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
         tokens_s=fields.get("tokens_s", rate * sum(lengths) / len(lengths) if rate is not None else None),
         parity=Parity(**parity) if parity else None,
         flags=tuple(sorted(flags)),
-        flops=work.flops,
-        least_bytes=work.least_bytes,
-        least_launches=work.launches,
+        flops=work.flops if timed else None,
+        least_bytes=work.least_bytes if timed else None,
+        least_launches=work.launches if timed else None,
         facts=facts,
         settings={
-            **request.protocol.settings(),
+            **replace(request.protocol, percentiles=definition).settings(),
             **redact_values(request.settings),
             "threads": request.threads,
             "timeout_s": request.timeout_s,

@@ -125,12 +125,12 @@ def _read(source: Source, log: _Log, sidecar: Sidecar) -> ForeignResult:
         "target_latency_ms": log.ms("effective_target_latency_ns"),
     }
     warnings: list[str] = []
-    host = None if scenario == "Offline" else _latencies(log)
+    host = None if scenario == "Offline" else _latencies(log, scenario)
     if scenario == "Offline":
         warnings.append("Offline latencies are places in a queue, and their mean may have overflowed: not imported")
         facts["mean_overflowed"] = _overflowed(log)
     else:
-        facts["p97_ms"] = log.ms("result_97.00_percentile_latency_ns")
+        facts["p97_ms"] = log.ms(_latency_key(log, scenario, "97.00"))
     throughput = _throughput(log, scenario)
     started = _started(log)
     if started is not None:
@@ -164,17 +164,24 @@ def _read(source: Source, log: _Log, sidecar: Sidecar) -> ForeignResult:
     )
 
 
-def _latencies(log: _Log) -> ReportedSummary:
-    figures = {
-        "min_ms": log.ms("result_min_latency_ns"),
-        "max_ms": log.ms("result_max_latency_ns"),
-        "mean_ms": log.ms("result_mean_latency_ns"),
-    }
+def _latencies(log: _Log, scenario: str) -> ReportedSummary:
+    figures = {f"{name}_ms": log.ms(_latency_key(log, scenario, name)) for name in ("min", "max", "mean")}
     for quantile, ours in _QUANTILES.items():
-        figures[ours] = log.ms(f"result_{quantile}_percentile_latency_ns")
+        figures[ours] = log.ms(_latency_key(log, scenario, quantile))
     n = log.count("result_query_count")
     counted = n if n is not None and 0 < n <= values.MAX_COUNT else None
     return reported(counted, figures, log.failing("result_mean_latency_ns"))
+
+
+def _latency_key(log: _Log, scenario: str, name: str) -> str:
+    """The entry of a latency. A MultiStream query is answered when its last sample is: the summary tells only of queries, under the
+    usual names, the detail log of both."""
+    figure = f"{name}_percentile" if "." in name else name
+    if scenario == "MultiStream":
+        query = f"result_{figure}_per_query_latency_ns" if "." in name else f"result_{figure}_query_latency_ns"
+        if log.find(query) is not None:
+            return query
+    return f"result_{figure}_latency_ns"
 
 
 def _overflowed(log: _Log) -> bool | None:

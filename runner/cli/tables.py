@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchrun.results.roofline import Position
     from benchrun.results.rows import PointRow
     from benchrun.results.statistics import ReportedSummary, Summary
-    from benchrun.runner.plan import Plan
+    from benchrun.runner.plan import Plan, SweepRequest
 
 WIDE = 120  # columns from which on the tables show more
 BROADEST = 10_000  # columns of a console on which every table has its natural width
@@ -72,17 +72,19 @@ def rate(value: float | None) -> str:
 
 def plan_lines(plan: Plan, seconds: float, db: str | None, keys: set[str] | None) -> Iterator[str]:
     """Every setting of a sweep, the number of points and an estimate, as console markup."""
-    request, protocol = plan.request, plan.request.protocol
+    from benchrun.runner.loadgen.minima import describe_minima
+
+    request = plan.request
     engines = dict.fromkeys(planned.point.engine for planned in plan.points)
     models = dict.fromkeys(planned.point.model for planned in plan.points)
     yield f"[bold]engines[/]  {', '.join(engines)} on {request.device}, {request.threads} threads"
     named = escape(", ".join(models))
     yield f"[bold]models[/]   {named}; head {', '.join(request.heads)}; weights {_weights(plan)}; {', '.join(request.dtypes)}"
     yield f"[bold]shapes[/]   batch {_numbers(request.batches)} × seq {_numbers(request.seqs)}, {', '.join(request.workloads)}"
-    yield (
-        f"[bold]protocol[/] up to {protocol.iterations} iterations or {protocol.max_time_s:g} s, warm-up at least {protocol.warmup}, "
-        f"transfers {protocol.transfers}d, time-out {request.timeout_s:g} s, launches {request.launches}"
-    )
+    if all(each.startswith("loadgen:") for each in request.workloads):
+        yield f"[bold]LoadGen[/]  {describe_minima(request.settings)}, time-out {request.timeout_s:g} s, launches {request.launches}"
+    else:
+        yield _protocol_line(request)
     if db is not None:
         yield f"[bold]database[/] {escape(db)}"
     to_do = len(plan.points) if keys is None else len(keys)
@@ -91,6 +93,14 @@ def plan_lines(plan: Plan, seconds: float, db: str | None, keys: set[str] | None
     for reason in dict.fromkeys(planned.refusal for planned in plan.points if planned.refusal):
         count = sum(planned.refusal == reason for planned in plan.points)
         yield f"[yellow]skipped[/]  {count} points: {escape(reason)}"  # it may name an extra: 'benchrun-inference[ort]'
+
+
+def _protocol_line(request: SweepRequest) -> str:
+    protocol = request.protocol
+    return (
+        f"[bold]protocol[/] up to {protocol.iterations} iterations or {protocol.max_time_s:g} s, warm-up at least {protocol.warmup}, "
+        f"transfers {protocol.transfers}d, time-out {request.timeout_s:g} s, launches {request.launches}"
+    )
 
 
 def run_header(record: RunRecord, db: str) -> Iterator[RenderableType]:
@@ -113,6 +123,8 @@ def run_header(record: RunRecord, db: str) -> Iterator[RenderableType]:
 
 def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
     """One table for each model, head, dtype, device and workload: a line a point, in the order of the plan."""
+    from benchrun.runner.cli.loadgen_tables import loadgen_table
+
     blocks: dict[tuple[str | None, ...], list[PlannedPoint]] = {}
     for planned in record.points:
         p = planned.point
@@ -122,6 +134,9 @@ def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
             each or f"{name} unknown" for name, each in zip(_BLOCK, (model, head, dtype, device, workload), strict=True)
         ]
         yield Text(f"\n{' · '.join(named)} · weights {weights or 'unknown'}", style="bold")
+        if (workload or "").startswith("loadgen:"):  # other columns: rates and percentiles as LoadGen defines them
+            yield from loadgen_table(record, points)
+            continue
         yield _block(record, points, width)
         yield from _remarks(record, points)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchrun.runner.errors import UsageError
+from benchrun.runner.loadgen.traffic import parse_traffic
 
 OFFICIAL_SAMPLES = 10_833  # the windows of SQuAD v1.1's dev set, MLPerf's performance_sample_count for BERT
 # What early stopping asks for at least: of p90 in SingleStream, of p99 in MultiStream and Server. Offline counts samples.
@@ -98,3 +99,22 @@ def read_minima(scenario: str, settings: Mapping[str, Any]) -> Minima:
     """The minima of a request's settings; the usual ones where it has none."""
     stored = settings.get(KEY)
     return Minima(**stored) if stored else choose_minima(scenario)
+
+
+def guess_seconds(workload: str, settings: Mapping[str, Any]) -> float:
+    """Guessed seconds of a point: the test with what LoadGen generates beyond its minimum, the warm-up, and for `auto` the search."""
+    traffic = parse_traffic(workload)
+    minima = read_minima(traffic.scenario, settings)
+    searching = traffic.server and traffic.rate is None and traffic.mode == "performance"
+    return 5.0 + 1.3 * minima.duration_s + (7 * minima.probe_s if searching else 0.0)
+
+
+def describe_minima(settings: Mapping[str, Any]) -> str:
+    """The minima of a request in words."""
+    stored = settings.get(KEY)
+    if not stored:
+        return "usual minima"
+    found = Minima(**stored)
+    return (
+        f"{found.origin} minima: {found.duration_s:g} s and {found.queries:,} queries, out of {found.samples:,} samples"
+    )

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-PRECISION = 0.02  # of the upper bound: the search ends where it is that narrow
+PRECISION = 0.02  # the search ends where what is left is so narrow
+RAISE, MOST_RAISES = 1.6, 6
+LEAST_SHARE = 0.01  # of the first guess: below that no rate is looked for
 BACK_OFF = (0.96, 0.9, 0.8)  # a full run that is INVALID is followed by others at so much of its rate
 
 
@@ -26,10 +28,18 @@ class Probe:
 
 
 def find_rate(most: float, probe: Callable[[float], Probe]) -> tuple[float | None, list[Probe]]:
-    """The highest rate that met the deadline among the halves tried below `most`, None where none did; all probes in order."""
+    """The highest rate that met the deadline, None where none did; all probes in order.
+
+    `most` should be out of reach. It is tried first, and raised while it is not: a guess made on a busy machine is too low.
+    """
     low, high = 0.0, most
-    probes: list[Probe] = []
-    while high - low > PRECISION * most:
+    probes = [probe(high)]
+    while probes[-1].met and len(probes) < MOST_RAISES:
+        low, high = high, RAISE * high
+        probes.append(probe(high))
+    if probes[-1].met:
+        return high, probes
+    while high - low > PRECISION * high and high > LEAST_SHARE * most:
         probes.append(probe((low + high) / 2))
         if probes[-1].met:
             low = probes[-1].qps

@@ -248,6 +248,89 @@ def answer(
 @panel.command()
 @with_sweep_options(
     run_sweep,
+    without=("workload", "batch", "iterations", "warmup", "max_time", "transfers"),
+)
+def loadgen(
+    settings: dict[str, Any],
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="single-stream, multi-stream, server or offline.", rich_help_panel="Scenario"),
+    ] = None,
+    target_qps: Annotated[
+        str | None,
+        typer.Option(
+            "--target-qps",
+            help="Queries a second; auto: the most within the limit. (default: auto)",
+            rich_help_panel="Scenario",
+        ),
+    ] = None,
+    latency_limit: Annotated[
+        float | None, typer.Option(help="ms that p99 may take in server. (default: 130)", rich_help_panel="Scenario")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="performance, or accuracy: every sample once.", rich_help_panel="Scenario")
+    ] = None,
+    samples_per_query: Annotated[
+        int | None, typer.Option(help="Of multi-stream. (default: 8)", rich_help_panel="Scenario")
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Mix: uniform:32-384, lognormal:177:32-384, text:FILE.", rich_help_panel="Scenario"),
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Of real lengths: padded,bucketed,packed.", rich_help_panel="Scenario")
+    ] = None,
+    max_batch: Annotated[
+        str | None, typer.Option(help="Samples a call: server, offline. (default: 32)", rich_help_panel="Scenario")
+    ] = None,
+    max_wait: Annotated[
+        float | None,
+        typer.Option(help="ms that a batch is held back for more. (default: 1)", rich_help_panel="Scenario"),
+    ] = None,
+    min_duration: Annotated[
+        float | None, typer.Option(help="Seconds at least. (default: 10)", rich_help_panel="How long")
+    ] = None,
+    min_queries: Annotated[
+        int | None,
+        typer.Option(help="Queries at least; offline: samples. (default: docs/loadgen.md)", rich_help_panel="How long"),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Samples in the library. (default: 1024)", rich_help_panel="How long")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A second, few queries: for CI.", rich_help_panel="How long")
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Named settings: mlperf-bert-offline, mlperf-bert-server, mlperf-bert-singlestream, or one of your own.",
+            rich_help_panel="Where",
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file.", rich_help_panel="Where")] = None,
+    label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Measure what this run still lacks: an id or 'last'.", rich_help_panel="Where")
+    ] = None,
+    db: Db = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with an estimate and stop.", rich_help_panel="Where")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """MLPerf's scenarios, asked by LoadGen. Exit 0: all VALID; 1: one INVALID or failed; 2: usage, or a demand that nothing can meet."""
+    from benchrun.runner.cli.loadgen_command import LoadgenOptions, measure_loadgen
+
+    own = {
+        "scenario": scenario, "target-qps": target_qps, "latency-limit": latency_limit, "mode": mode, "lengths": lengths, "layout": layout,
+        "samples-per-query": samples_per_query, "max-batch": max_batch, "max-wait": max_wait, "min-duration": min_duration,
+        "min-queries": min_queries, "samples": samples, "quick": quick or None,
+    }  # fmt: skip
+    return measure_loadgen(settings, own, LoadgenOptions(preset, config, label, resume, db, dry_run, json))
+
+@panel.command()
+@with_sweep_options(
+    run_sweep,
     without=("head", "batch", "dtype", "workload", "layout", "iterations", "transfers", "engine_per_point"),
 )
 def train(

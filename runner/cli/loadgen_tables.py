@@ -1,0 +1,138 @@
+"""The table of LoadGen points: LoadGen's own rate, percentiles and verdict, readable at 80 columns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from benchrun.results.statistics import mean_of_known
+from benchrun.runner.cli.tables import DASH, milliseconds, rate
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
+
+PERCENTILES = {"p50": "p50_ms", "p90": "p90_ms", "p95": "p95_ms", "p97": "", "p99": "p99_ms", "p99.9": "p99_9_ms"}
+RATES = {"single-stream": "queries/s", "multi-stream": "", "server": "completed\nsamples/s", "offline": "samples/s"}
+
+
+def loadgen_table(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[RenderableType]:
+    """A line for each point of one workload, and below what a reader must know."""
+    scenario, _, rest = (points[0].point.workload or "").partition(":")[2].partition(":")
+    accuracy = rest.split(":")[0] == "accuracy"
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", padding=(0, 1, 0, 0))
+    headings = ["engine", "batch", *_columns(scenario, accuracy), "LoadGen"]
+    for name in headings:
+        table.add_column(name, justify="left" if name in ("engine", "LoadGen") else "right", no_wrap=True)
+    for planned in points:
+        found = [each for each in record.by_point[planned.point.key] if each.row.facts.get("loadgen")]
+        start = [f"{planned.point.backend}:{planned.point.variant}", str(planned.point.batch or DASH)]
+        cells = [cell(found) if found else "" for cell in _columns(scenario, accuracy).values()]
+        verdict = _verdict(record, planned, found)
+        style = "strike" if verdict.plain != "VALID" and verdict.plain != "done" and found else ""
+        table.add_row(*start, *(Text(cell, style=style) for cell in cells), verdict)
+    table.caption = _caption(record, points, scenario, accuracy)
+    yield table
+    yield from _remarks(record, points)
+
+
+def _columns(scenario: str, accuracy: bool) -> dict[str, Any]:
+    """Heading → how its cell is made from the measurements of a point."""
+
+    def told(name: str, show: Any) -> Any:
+        return lambda found: show(mean_of_known(each.row.facts["loadgen"].get(name) for each in found))
+
+    def summary(name: str) -> Any:
+        return lambda found: milliseconds(
+            mean_of_known(getattr(each.row.host, name) for each in found if each.row.host is not None)
+        )
+
+    columns: dict[str, Any] = {}
+    if accuracy:
+        columns["answers"] = told("answers", _whole)
+        columns["compared"] = told("compared", _whole)
+        columns["rel. L2\nerror"] = _error
+        return columns
+    if RATES.get(scenario):
+        columns[RATES[scenario]] = lambda found: rate(mean_of_known(each.row.throughput_seq_s for each in found))
+    if scenario == "offline":
+        columns["tokens/s"] = lambda found: rate(mean_of_known(each.row.tokens_s for each in found))
+        columns["padding"] = lambda found: _share(mean_of_known(each.row.padding_fraction for each in found))
+        columns["mean\nbatch"] = told("mean_batch", lambda value: DASH if value is None else f"{value:.1f}")
+        return columns
+    for name, field in PERCENTILES.items():
+        columns[name] = summary(field) if field else told("p97_ms", milliseconds)
+    return columns
+
+
+def _verdict(record: RunRecord, planned: PlannedPoint, found: Sequence[MeasurementRecord]) -> Text:
+    """LoadGen's own word where it gave one and nothing else is wrong, else what became of the point."""
+    status = record.status(planned)
+    if status == "ok":
+        word = {each.row.facts["loadgen"].get("validity") for each in found}
+        return Text("VALID" if word == {"VALID"} else "done", style="green")
+    if status == "invalid" and any("loadgen_invalid" in each.row.flags for each in found):
+        return Text("INVALID", style="red")
+    return Text(status, style="yellow" if status in ("skipped", "unsupported") else "red")
+
+
+def _caption(record: RunRecord, points: Sequence[PlannedPoint], scenario: str, accuracy: bool) -> str:
+    rows = [each.row for planned in points for each in record.by_point[planned.point.key]]
+    told = [row.facts["loadgen"] for row in rows if row.facts.get("loadgen")]
+    parts = []
+    if not accuracy and scenario != "offline":
+        parts.append(
+            "ms; percentiles as LoadGen defines them" + ("; a query is a batch" if scenario == "multi-stream" else "")
+        )
+    if settings := list(dict.fromkeys(str(each.get("setting")) for each in told)):
+        parts.append(f"{'/'.join(settings)} minima")
+    worst = max((row.parity.rel_l2 or 0.0 for row in rows if row.parity is not None and row.parity.ok), default=None)
+    if worst is not None:
+        parts.append(f"answers ✓ {worst:.0e}" if worst else "answers ✓ exact")
+    return "; ".join(parts)
+
+
+def _remarks(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[Text]:
+    """Errors and flags; in Server what was asked for, and how it was found."""
+    for planned in points:
+        name = f"{planned.point.backend}:{planned.point.variant} b{planned.point.batch}"
+        said: Counter[tuple[str, str]] = Counter()
+        for each in record.by_point[planned.point.key]:
+            row = each.row
+            told = row.facts.get("loadgen", {})
+            if told.get("scenario") == "server" and told.get("mode") == "performance" and "qps" in told:
+                late = told.get("overlatency_queries")
+                over = f", {late} queries over it" if late else ""
+                runs = len(told.get("runs", ()))
+                tried = (
+                    f"; {len(told['probes'])} probes, {runs} full run{'s' if runs != 1 else ''}"
+                    if told.get("probes")
+                    else ""
+                )
+                said[f"{told['qps']:.4g} queries/s under {told.get('limit_ms', 0):g} ms{over}{tried}", "dim"] += 1
+            notes = ([row.error] if row.error else []) + [flag for flag in row.flags if flag != "loadgen_invalid"]
+            if notes:
+                said["; ".join(notes), "yellow" if row.status == "ok" else "red"] += 1
+        for (text, style), count in said.items():
+            launches = f" ({count} of {planned.replicates} launches)" if planned.replicates > 1 else ""
+            yield Text(f"  {name}: {text}{launches}", style=style)
+
+
+def _error(found: Sequence[MeasurementRecord]) -> str:
+    errors = [
+        each.row.parity.rel_l2 for each in found if each.row.parity is not None and each.row.parity.rel_l2 is not None
+    ]
+    return f"{max(errors):.0e}" if errors else DASH
+
+
+def _whole(value: float | None) -> str:
+    return DASH if value is None else f"{value:.0f}"
+
+
+def _share(value: float | None) -> str:
+    return DASH if value is None else f"{value:.1%}"
