@@ -52,8 +52,8 @@ def attend_one_by_one(
     out = torch.zeros_like(query)
     for start, end in pairwise(ends):
         if end > start:
-            parts = (each[start:end].transpose(0, 1).unsqueeze(0) for each in (query, key, value))
-            out[start:end] = nn.functional.scaled_dot_product_attention(*parts)[0].transpose(0, 1)
+            one, two, three = (each[start:end].transpose(0, 1).unsqueeze(0) for each in (query, key, value))
+            out[start:end] = nn.functional.scaled_dot_product_attention(one, two, three)[0].transpose(0, 1)
     return out
 
 
@@ -202,8 +202,8 @@ def packed_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention as transformers calls it: [1, heads, T, size] in, [1, T, heads, size] out. The scale is size^-½ as in all BERTs."""
-    parts = (each.transpose(1, 2).squeeze(0) for each in (query, key, value))
-    return KERNELS[benchrun_kernel](*parts, cu_seq_lens_q, max_length_q).unsqueeze(0), None
+    one, two, three = (each.transpose(1, 2).squeeze(0) for each in (query, key, value))
+    return KERNELS[benchrun_kernel](one, two, three, cu_seq_lens_q, max_length_q).unsqueeze(0), None
 
 
 def register_packed_attention() -> str:
@@ -252,7 +252,7 @@ def unpack(packed: FloatArray, lengths: tuple[int, ...], seq: int, *, per_token:
 class _Packing(EagerSession):
     """What packed sessions share: padded sets in, padded answers out. `tokens` of a call are static where it is a number."""
 
-    _tokens: int | None
+    _tokens: int | None = None
     _module: Any
 
     def __init__(self, module: PackedEncoder, point: Point, device: torch.device) -> None:
@@ -310,32 +310,30 @@ class _Packing(EagerSession):
 class PackedEagerSession(_Packing):
     """Operator by operator, on as many tokens as there are."""
 
-    _tokens = None
-
 
 class _StaticPacking(_Packing):
     """With inputs at fixed addresses, for a fixed number of tokens."""
 
     def __init__(self, module: PackedEncoder, point: Point, device: torch.device) -> None:
-        self._tokens = int(point.option(PACKED_TOKENS) or point.batch * point.seq)
+        self._tokens = self._room = int(point.option(PACKED_TOKENS) or point.batch * point.seq)
         super().__init__(module, point, device)
 
     def _buffer(self, name: str) -> torch.Tensor:
         if name == "cumulated":  # until something is bound: sequences of equal length
-            each = min(self._point.seq, self._tokens // self._point.batch)
+            each = min(self._point.seq, self._room // self._point.batch)
             return torch.arange(self._point.batch + 1, dtype=torch.int32, device=self._device) * each
         if name == "hidden_states":
             weights = next(self._module.parameters())
-            shape = (1, self._tokens, self._module.hidden_size)
+            shape = (1, self._room, self._module.hidden_size)
             return torch.zeros(shape, dtype=weights.dtype, device=self._device)
-        return torch.zeros((1, self._tokens), dtype=torch.long, device=self._device)
+        return torch.zeros((1, self._room), dtype=torch.long, device=self._device)
 
 
-class PackedCompileSession(_StaticPacking, CompileSession):  # type: ignore[misc]  # _tokens is narrowed
+class PackedCompileSession(_StaticPacking, CompileSession):
     """torch.compile on packed tokens."""
 
 
-class PackedGraphSession(_StaticPacking, GraphSession):  # type: ignore[misc]  # pragma: no cover - needs a GPU
+class PackedGraphSession(_StaticPacking, GraphSession):  # pragma: no cover - needs a GPU
     """The eager kernels on packed tokens, captured in a CUDA graph."""
 
 
