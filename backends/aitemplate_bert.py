@@ -136,6 +136,8 @@ def plan_encoder(config: Any, point: Point) -> EncoderPlan:
         )
     if getattr(config, "position_embedding_type", "absolute") not in (None, "absolute"):
         raise Unsupported(f"the AITemplate encoder has absolute positions only, not {config.position_embedding_type}")
+    if getattr(config, "pruned_heads", None):
+        raise Unsupported("the AITemplate encoder has whole layers only: this checkpoint has pruned heads")
     tables = {}
     if point.head == "encoder":
         tables = {

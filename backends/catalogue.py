@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchrun.backends.checkpoints import read_sizes
 from benchrun.backends.contract import HEADS, BackendError, OptionValue
+from benchrun.backends.overrides import spell_overrides
 
 BERT: dict[str, Any] = {"model_type": "bert"}  # BertConfig's defaults are bert-base-uncased
 ROBERTA: dict[str, Any] = {
@@ -93,7 +95,17 @@ class ModelSpec:
             token_types=int(merged["type_vocab_size"]),
             pad_token_id=int(merged["pad_token_id"] or 0),
             hidden_act=str(merged["hidden_act"]),
+            cut_heads=sum(map(len, self.pruned_heads.values())),
         )
+
+    @property
+    def pruned_heads(self) -> dict[int, tuple[int, ...]]:
+        """Layer → attention heads that were cut out of it, by their numbers in the whole model; for the layers that are used."""
+        layers = int((DEFAULTS | dict(self.config) | dict(self.overrides))["num_hidden_layers"])
+        found = {
+            int(layer): tuple(sorted(set(heads))) for layer, heads in (self.config.get("pruned_heads") or {}).items()
+        }
+        return {layer: heads for layer, heads in sorted(found.items()) if heads and layer < layers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,12 @@ class ModelShape:
     token_types: int
     pad_token_id: int
     hidden_act: str
+    cut_heads: int = 0  # attention heads that are missing, over all layers
+
+    @property
+    def attention_width(self) -> float:
+        """Width of queries, keys and values, on average over the layers: the hidden size where no head is missing."""
+        return self.hidden_size * (1 - self.cut_heads / (self.layers * self.heads))
 
     @property
     def feeds_token_types(self) -> bool:
@@ -182,7 +200,10 @@ def resolve_spec(
             f"{model}: its weights are pickle files ({source.pickles[0]}), which run code when opened; convert them to "
             "safetensors (save_pretrained of transformers does it), or pass --weights random"
         )
-    pairs = tuple(sorted((overrides or {}).items()))
+    try:
+        pairs = spell_overrides(overrides or {})
+    except ValueError as error:
+        raise ModelError(str(error)) from None
     spec = ModelSpec(
         name=source.name,
         head=head,
@@ -193,6 +214,8 @@ def resolve_spec(
         seed=seed,
     )
     check_shape(spec)
+    if weights_path is not None:
+        check_weights(spec, weights_path)
     return spec
 
 
@@ -203,17 +226,9 @@ def named_spec(name: str, head: str = "encoder", **overrides: OptionValue) -> Mo
 
 def check_shape(spec: ModelSpec) -> None:
     """Refuse a configuration that no encoder can have."""
-    known = set(DEFAULTS) | {"layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob", "num_labels"}
-    for name, value in spec.overrides:
-        if name not in known:
-            raise ModelError(f"cannot override {name!r}: choose from {', '.join(sorted(known))}")
-        if isinstance(DEFAULTS.get(name), int) and (
-            not isinstance(value, int) or value < (0 if name == "pad_token_id" else 1)
-        ):
-            raise ModelError(f"--override {name} takes a positive whole number, not {value!r}")
     try:
         shape = spec.shape
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the config of {spec.name} has a size that is not a number: {error}") from None
     sizes = {
         "vocab_size": shape.vocab_size,
@@ -230,6 +245,42 @@ def check_shape(spec: ModelSpec) -> None:
     if shape.hidden_size % shape.heads:
         raise ModelError(
             f"{spec.name}: hidden_size {shape.hidden_size} is not a multiple of num_attention_heads {shape.heads}"
+        )
+    for layer, cut in spec.pruned_heads.items():
+        if layer < 0 or min(cut) < 0 or max(cut) >= shape.heads or len(cut) >= shape.heads:
+            raise ModelError(
+                f"{spec.name}: pruned_heads of layer {layer} are {', '.join(map(str, cut))}: of {shape.heads} heads at least one "
+                "has to stay"
+            )
+
+
+def check_weights(spec: ModelSpec, path: Path) -> None:
+    """Refuse overrides (or another model's configuration) that the weights do not fit. Fewer layers are fine: the first ones are taken.
+
+    What the files' headers do not tell is left to the loading of the model.
+    """
+    held, shape = read_sizes(path), spec.shape
+    if held is None:
+        return
+    wanted = dict(spec.config) | dict(spec.overrides)
+    if shape.family == "bert":  # the other families have defaults of their own
+        wanted = DEFAULTS | wanted
+    if shape.layers > held.layers:
+        raise ModelError(
+            f"the weights of {spec.name} have {held.layers} layers, not {shape.layers}: take at most as many (the first ones "
+            "are used), or pass --weights random"
+        )
+    for name, size in held.sizes.items():
+        if int(wanted.get(name, size)) != size:
+            raise ModelError(
+                f"the weights of {spec.name} have {name} {size}, not {wanted[name]}: only a model with random weights can have "
+                "other sizes (--weights random)"
+            )
+    made = int(spec.config.get("num_attention_heads", DEFAULTS["num_attention_heads"]))
+    if shape.heads != made:
+        raise ModelError(
+            f"the weights of {spec.name} were made for {made} attention heads, and {shape.heads} would compute something else: "
+            "only a model with random weights can have another number (--weights random)"
         )
 
 

@@ -20,6 +20,8 @@ import torch
 from torch import nn
 
 from benchrun.backends.catalogue import OUTPUT_NAMES, ModelError, ModelSpec, named_spec, resolve_spec
+from benchrun.backends.checkpoints import read_sizes
+from benchrun.backends.pruning import cut_heads, fill_up
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -108,6 +110,7 @@ def load_model(spec: ModelSpec, max_seq: int) -> Model:
     settings: dict[str, Any] = dict(spec.config) | dict(spec.overrides)
     settings["attn_implementation"] = "sdpa"
     for stale in (
+        "pruned_heads",  # transformers knows none: `pruning` does
         "torch_dtype",
         "dtype",
         "auto_map",
@@ -124,9 +127,16 @@ def load_model(spec: ModelSpec, max_seq: int) -> Model:
         _randomise(inner, missing, spec.seed)
         random = sorted(missing)
     inner = inner.float().eval()
+    cut_heads(inner.base_model, spec.pruned_heads, *_head_sizes(spec))
     facts: dict[str, Any] = {}
+    if spec.pruned_heads:
+        config.pruned_heads = spec.pruned_heads  # for engines that build the layers themselves
+        facts["pruned_heads"] = {str(layer): list(cut) for layer, cut in spec.pruned_heads.items()}
     if random != ["all"] and random:
         facts["random_tensors"] = random
+    held = read_sizes(Path(spec.weights_path)) if spec.weights_path else None
+    if held is not None and held.layers > spec.shape.layers:
+        facts["layers"] = f"the first {spec.shape.layers} of the {held.layers} that the weights have"
     if spec.head == "layers":
         inner.embeddings = PassThrough()
     else:
@@ -153,7 +163,7 @@ def _load_checkpoint(spec: ModelSpec, config: PretrainedConfig) -> tuple[Any, se
     """The checkpoint's module and the names of its tensors that the files did not have (head tensors only)."""
     from safetensors import SafetensorError
 
-    with warnings.catch_warnings(), _as_folder(Path(spec.weights_path or "")) as folder:
+    with warnings.catch_warnings(), _as_folder(spec) as folder:
         warnings.simplefilter("ignore")  # a head that the checkpoint lacks is reported below, by name
         try:
             inner, info = _automatic(spec.head).from_pretrained(
@@ -183,14 +193,26 @@ def _load_checkpoint(spec: ModelSpec, config: PretrainedConfig) -> tuple[Any, se
 
 
 @contextmanager
-def _as_folder(path: Path) -> Iterator[Path]:
-    """A folder that transformers can load from: the path itself, or for a single file one with a link to it."""
-    if path.is_dir():
+def _as_folder(spec: ModelSpec) -> Iterator[Path]:
+    """A folder that transformers can load from: that of the weights itself, for a single file one with a link to it, for weights without
+    some heads one with whole matrices.
+    """
+    path = Path(spec.weights_path or "")
+    if path.is_dir() and not spec.pruned_heads:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="benchrun-weights-") as folder:
-        (Path(folder) / "model.safetensors").symlink_to(path)
+        file = Path(folder) / "model.safetensors"
+        if spec.pruned_heads:
+            fill_up(path, file, spec.pruned_heads, *_head_sizes(spec))
+        else:
+            file.symlink_to(path)
         yield Path(folder)
+
+
+def _head_sizes(spec: ModelSpec) -> tuple[int, int]:
+    """Attention heads of a whole layer, and the size of one."""
+    return spec.shape.heads, spec.shape.hidden_size // spec.shape.heads
 
 
 def _randomise(module: nn.Module, names: set[str], seed: int) -> None:

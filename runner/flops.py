@@ -2,7 +2,8 @@
 
 Floating-point operations are those of the matrix products, two for each multiplication with its addition, as PyTorch's own counter has
 them; element-wise work is left out. For an encoder layer of width h and feed-forward f at sequence length s that is
-8h² + 4hf + 4sh a token, which for f = 4h is 24h² + 4sh.
+8h² + 4hf + 4sh a token, which for f = 4h is 24h² + 4sh. Where attention heads were cut out and a width a
+is left, it is 8ha + 4hf + 4sa.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def forward_flops(shape: ModelShape, batch: int, seq: int) -> float:
 
 def _layer_flops(shape: ModelShape, tokens: int, squares: int) -> float:
     """The same for sequences of any lengths: `tokens` is the sum of the lengths, `squares` that of their squares, as attention has it."""
-    h, f = shape.hidden_size, shape.intermediate_size
-    return float(shape.layers * (tokens * (8 * h * h + 4 * h * f) + squares * 4 * h))
+    h, f, a = shape.hidden_size, shape.intermediate_size, shape.attention_width
+    return float(shape.layers * (tokens * (8 * h * a + 4 * h * f) + squares * 4 * a))
 
 
 def head_flops(shape: ModelShape, head: str, batch: int, tokens: int) -> float:
@@ -56,11 +57,11 @@ def head_flops(shape: ModelShape, head: str, batch: int, tokens: int) -> float:
 
 def parameters(shape: ModelShape, head: str) -> int:
     """Weights that a call reads whole: those of the layers and of the head, biases and normalisations included."""
-    h, f = shape.hidden_size, shape.intermediate_size
-    layer = 4 * (h * h + h) + (h * f + f) + (f * h + h) + 4 * h
+    h, f, a = shape.hidden_size, shape.intermediate_size, shape.attention_width
+    layer = 3 * (h * a + a) + (a * h + h) + (h * f + f) + (f * h + h) + 4 * h
     answer = h * ANSWER_LABELS + ANSWER_LABELS
     ends = {"pooler": h * h + h, "qa": answer, "classification": h * h + h + answer}
-    return shape.layers * layer + ends.get(head, 0) + (0 if head == "layers" else 2 * h)
+    return round(shape.layers * layer) + ends.get(head, 0) + (0 if head == "layers" else 2 * h)
 
 
 def least_work(shape: ModelShape, head: str, dtype: str, lengths: Sequence[int], *, captured: bool = False) -> Work:

@@ -84,6 +84,39 @@ def test_overrides_are_part_of_the_spec_in_order() -> None:
     assert spec.shape.layers == 1 and spec.shape.hidden_act == "relu"
 
 
+def test_an_activation_has_one_spelling() -> None:
+    fast, tanh = (resolve_spec("tiny", overrides={"hidden_act": name}) for name in ("fast_gelu", "gelu_pytorch_tanh"))
+    assert fast == tanh and fast.shape.hidden_act == "gelu_pytorch_tanh"
+
+
+@pytest.mark.parametrize(
+    ("pruned", "said"),
+    [
+        ({"0": [0, 1, 2, 3]}, "pruned_heads of layer 0 are 0, 1, 2, 3: of 4 heads at least one has to stay"),
+        ({"1": [4]}, "pruned_heads of layer 1 are 4"),
+        ({"-1": [0]}, "pruned_heads of layer -1"),
+        ({"first": [0]}, "has a size that is not a number"),
+        ([1], "has a size that is not a number"),
+    ],
+)
+def test_heads_that_cannot_be_missing(tmp_path: Path, pruned: Any, said: str) -> None:
+    config = CONFIG | {"num_attention_heads": 4, "num_hidden_layers": 2, "pruned_heads": pruned}
+    with pytest.raises(ModelError, match=said):
+        resolve_spec(str(folder(tmp_path / "m", config)))
+
+
+def test_missing_heads_of_layers_that_are_used_count(tmp_path: Path) -> None:
+    config = CONFIG | {
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "pruned_heads": {"0": [1, 1], "2": [0, 3], "1": []},
+    }
+    path = str(folder(tmp_path / "m", config))
+    assert resolve_spec(path).pruned_heads == {0: (1,), 2: (0, 3)}
+    assert resolve_spec(path).shape.attention_width == pytest.approx(CONFIG["hidden_size"] * 9 / 12)
+    assert resolve_spec(path, overrides={"num_hidden_layers": 2}).shape.cut_heads == 1
+
+
 def test_random_weights_are_named_by_their_seed() -> None:
     assert resolve_spec("tiny").weights == "random:0" and resolve_spec("tiny", seed=5).weights == "random:5"
 
@@ -181,7 +214,14 @@ def test_configurations_that_no_encoder_can_have(tmp_path: Path, text: str, said
         ({"colour": 1}, "cannot override 'colour': choose from .*num_hidden_layers"),
         ({"num_hidden_layers": 0}, "takes a positive whole number, not 0"),
         ({"num_hidden_layers": "many"}, "takes a positive whole number, not 'many'"),
-        ({"pad_token_id": -1}, "takes a positive whole number, not -1"),
+        ({"num_hidden_layers": True}, "takes a positive whole number, not True"),
+        ({"pad_token_id": -1}, "takes a whole number from 0 on, not -1"),
+        ({"hidden_act": "gelo"}, "takes one of gelu, fast_gelu, .*, not 'gelo'"),
+        ({"hidden_act": 3}, "takes one of .*, not 3"),
+        ({"hidden_dropout_prob": 1}, "takes a share from 0 to below 1, not 1"),
+        ({"attention_probs_dropout_prob": "half"}, "takes a share from 0 to below 1, not 'half'"),
+        ({"layer_norm_eps": 0}, "takes a number between 0 and 1, such as 1e-12, not 0"),
+        ({"num_labels": 0}, "num_labels takes a positive whole number"),
         ({"num_attention_heads": 3}, "hidden_size 128 is not a multiple of num_attention_heads 3"),
         ({"num_attention_heads": 0}, "takes a positive whole number"),
     ],

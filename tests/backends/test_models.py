@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoConfig, AutoModel
 from benchrun.backends.catalogue import HEADS, ModelError, ModelShape, named_spec, resolve_spec
 from benchrun.backends.models import INIT_STD, Model, copy_module, load_model
 from tests.backends.minilm import MINILM
+from tests.backends.pruned import narrow, prune
 
 SEQ = 16
 
@@ -199,10 +201,46 @@ def test_a_checkpoint_without_a_tensor_of_the_encoder_is_refused(checkpoint: Pat
         load_model(resolve_spec(str(checkpoint)), SEQ)
 
 
-def test_a_checkpoint_of_another_shape_is_refused(checkpoint: Path) -> None:
-    spec = resolve_spec(str(checkpoint), overrides={"intermediate_size": 768})
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"intermediate_size": 768}, "have intermediate_size 1536, not 768: only a model with random weights can"),
+        ({"hidden_size": 768}, "have hidden_size 384, not 768"),
+        ({"vocab_size": 100}, "have vocab_size 30522, not 100"),
+        ({"max_position_embeddings": 1024}, "have max_position_embeddings 512, not 1024"),
+        ({"num_hidden_layers": 7}, r"have 6 layers, not 7: take at most as many .the first ones are used., or pass"),
+        ({"num_attention_heads": 6}, "were made for 12 attention heads, and 6 would compute something else"),
+    ],
+)
+def test_overrides_that_the_weights_do_not_fit_are_refused(
+    checkpoint: Path, overrides: dict[str, int], said: str
+) -> None:
+    with pytest.raises(ModelError, match=rf"the weights of minilm@\w+ {said}"):
+        resolve_spec(str(checkpoint), overrides=overrides)
+    assert resolve_spec(str(checkpoint), weights="random", overrides=overrides).weights == "random:0"
+
+
+def test_weights_whose_names_say_nothing_are_refused_by_their_shapes(checkpoint: Path) -> None:
+    spec = replace(resolve_spec(str(checkpoint)), overrides=(("intermediate_size", 768),))
     with pytest.raises(ModelError, match=r"tensors of the weights have other shapes than minilm@\w+ wants, e.g. "):
         load_model(spec, SEQ)
+
+
+def test_fewer_layers_than_the_weights_have_are_the_first_ones(checkpoint: Path) -> None:
+    whole = load_model(resolve_spec(str(checkpoint)), SEQ)
+    short = load_model(resolve_spec(str(checkpoint), overrides={"num_hidden_layers": 5}), SEQ)
+    assert short.facts == {"layers": "the first 5 of the 6 that the weights have"} and whole.facts == {}
+    with torch.inference_mode():
+        given = dict(zip(("input_ids", "attention_mask", "token_type_ids"), inputs_of(whole), strict=True))
+        fifth = whole.module.inner(**given, output_hidden_states=True).hidden_states[5]
+    torch.testing.assert_close(call(short)["last_hidden_state"], fifth)
+
+
+def test_another_activation_of_a_checkpoint_is_another_answer(checkpoint: Path) -> None:
+    erf = call(load_model(resolve_spec(str(checkpoint)), SEQ))["last_hidden_state"]
+    tanh = call(load_model(resolve_spec(str(checkpoint), overrides={"hidden_act": "fast_gelu"}), SEQ))
+    error = ((tanh["last_hidden_state"] - erf).norm() / erf.norm()).item()
+    assert 1e-6 < error < 1e-2
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100])
@@ -214,3 +252,48 @@ def test_a_damaged_checkpoint_is_refused(checkpoint: Path, damage: bytes) -> Non
     file = resolve_spec("tiny", weights=str(checkpoint / "model.safetensors"))
     with pytest.raises(ModelError, match="the weights of tiny cannot be read"):
         load_model(file, SEQ)
+
+
+# --- structurally pruned checkpoints ---
+
+CUT = {0: (0, 5, 11), 2: (3,), 5: tuple(range(1, 12))}
+
+
+def test_a_checkpoint_without_some_heads_answers_like_the_whole_one_with_those_heads_silent(tmp_path: Path) -> None:
+    folder = prune(tmp_path / "pruned", CUT)
+    spec = resolve_spec(str(folder))
+    pruned = load_model(spec, SEQ)
+    silent = load_model(resolve_spec(str(MINILM)), SEQ)
+    for index, heads in CUT.items():
+        own = silent.module.inner.encoder.layer[index].attention.self
+        for head in heads:  # its values are nothing, so that it adds nothing
+            own.value.weight[head * 32 : head * 32 + 32] = 0.0
+            own.value.bias[head * 32 : head * 32 + 32] = 0.0
+    torch.testing.assert_close(call(pruned)["last_hidden_state"], call(silent)["last_hidden_state"])
+    assert pruned.facts == {"pruned_heads": {"0": [0, 5, 11], "2": [3], "5": list(range(1, 12))}}
+    query = pruned.module.inner.encoder.layer[5].attention.self.query
+    assert tuple(query.weight.shape) == (32, 384) and query.bias.shape == (32,)
+    width = spec.shape.attention_width
+    assert width == pytest.approx(384 * (72 - 15) / 72)
+
+
+def test_every_head_of_a_pruned_model_and_random_weights(tmp_path: Path) -> None:
+    folder = prune(tmp_path / "pruned", CUT)
+    for head in ("pooler", "qa", "classification", "layers"):
+        found = call(load_model(resolve_spec(str(folder), head), SEQ))
+        assert all(torch.isfinite(tensor).all() for tensor in found.values())
+    file = load_model(resolve_spec(str(folder), weights=str(folder / "model.safetensors")), SEQ)
+    assert file.weights_hash == load_model(resolve_spec(str(folder)), SEQ).weights_hash
+    random = load_model(resolve_spec(str(folder), weights="random"), SEQ)
+    assert random.module.inner.encoder.layer[5].attention.self.key.weight.shape == (32, 384)
+
+
+def test_fewer_layers_and_narrower_ones_by_folder(tmp_path: Path) -> None:
+    """What a distillation or a structured pruning leaves: fewer layers, and a narrower feed-forward in all of them."""
+    folder = narrow(tmp_path / "narrow", layers=3, intermediate=512)
+    model = load_model(resolve_spec(str(folder)), SEQ)
+    shape = model.spec.shape
+    assert (shape.layers, shape.intermediate_size, model.facts) == (3, 512, {})
+    assert torch.isfinite(call(model)["last_hidden_state"]).all()
+    with pytest.raises(ModelError, match="have 3 layers, not 6"):
+        resolve_spec(str(folder), overrides={"num_hidden_layers": 6})
