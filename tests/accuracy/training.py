@@ -20,11 +20,10 @@ from benchrun.runner.accuracy.windows import Window, WindowRules, make_windows
 from tests.backends.minilm import MINILM
 
 QUESTIONS = Path(__file__).with_name("questions.json")
-RULES = WindowRules(
-    seq=128, stride=64
-)  # short, so that the long passages take several windows and all is quick on two cores
+# short, so that the long passage takes several windows and all is quick on two cores
+RULES = WindowRules(seq=96, stride=48)
 TRAINED_LAYERS = 2
-EPOCHS, BATCH, RATE, SEED = 14, 16, 6e-4, 20_261
+EPOCHS, BATCH, RATE, SEED = 7, 16, 8e-4, 20_261
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +62,8 @@ def make_examples(model: Any, data: SquadData, windows: list[Window]) -> Iterato
         question = data.questions[window.asked]
         assert places[question.id] == window.asked
         start, end = find_target(window, *starts[question.id])
+        if not start and window.span.start:
+            continue  # of the windows without the answer the first one is enough
         ids, types = (torch.tensor([each]) for each in (window.row.ids, window.row.types))
         with torch.no_grad():
             hidden = model.base_model.embeddings(input_ids=ids, token_type_ids=types)
