@@ -31,6 +31,11 @@ from torch import nn
 from benchrun.backends.contract import PACKED_TOKENS, BackendError, Inputs, Point, Unsupported
 from benchrun.backends.torch_sessions import CompileSession, EagerSession, GraphSession
 
+try:
+    from torch.nn.attention import varlen
+except ImportError:  # PyTorch before 2.10
+    varlen = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from benchrun.backends.contract import Array, FloatArray
     from benchrun.backends.models import Encoder
@@ -66,17 +71,15 @@ def _(
 
 def attend_varlen(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cumulated: torch.Tensor, longest: int
-) -> torch.Tensor:  # pragma: no cover - needs a CUDA GPU
+) -> torch.Tensor:
     """PyTorch's attention for variable lengths (2.10 and later), by the flash kernel."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    found = varlen_attn(query, key, value, cumulated, cumulated, longest, longest)
+    found = varlen.varlen_attn(query, key, value, cumulated, cumulated, longest, longest)
     return found if isinstance(found, torch.Tensor) else found[0]
 
 
 def attend_flash(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cumulated: torch.Tensor, longest: int
-) -> torch.Tensor:  # pragma: no cover - needs a CUDA GPU
+) -> torch.Tensor:
     """The operator behind `varlen_attn`, for releases without that."""
     found: torch.Tensor = torch.ops.aten._flash_attention_forward(
         query, key, value, cumulated, cumulated, longest, longest, 0.0, False, False
@@ -86,7 +89,7 @@ def attend_flash(
 
 def attend_efficient(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cumulated: torch.Tensor, longest: int
-) -> torch.Tensor:  # pragma: no cover - needs a CUDA GPU
+) -> torch.Tensor:
     """The memory-efficient kernel, which computes in fp32 too."""
     batched = (each.unsqueeze(0) for each in (query, key, value))
     found: torch.Tensor = torch.ops.aten._efficient_attention_forward(
@@ -116,15 +119,7 @@ def choose_kernel(device: str, dtype: torch.dtype, head_size: int) -> str:
             f"the flash kernel for variable lengths takes head sizes in multiples of {FLASH_MULTIPLE} up to {FLASH_LARGEST}, "
             f"not {head_size}: use the layout bucketed"
         )
-    return "varlen_attn" if _has_varlen() else "flash"
-
-
-def _has_varlen() -> bool:
-    try:
-        from torch.nn.attention.varlen import varlen_attn  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return "flash" if varlen is None else "varlen_attn"
 
 
 class PackedEncoder(nn.Module):

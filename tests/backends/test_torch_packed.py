@@ -14,7 +14,7 @@ import torch
 from benchrun.backends import torch_packed
 from benchrun.backends.catalogue import resolve_spec
 from benchrun.backends.contract import HEADS, BackendError, Inputs, Point, Session, Unsupported
-from benchrun.backends.models import Model, load_model
+from benchrun.backends.models import Model, copy_module, load_model
 from benchrun.backends.reference import Reference
 from benchrun.backends.torch import TorchBackend
 from benchrun.backends.torch_packed import choose_kernel, pack, unpack
@@ -218,17 +218,47 @@ def test_each_device_and_dtype_has_its_kernel(monkeypatch: pytest.MonkeyPatch) -
     for size in (33, 512):
         with pytest.raises(Unsupported, match=f"multiples of 8 up to 256, not {size}: use the layout bucketed"):
             choose_kernel("cuda", torch.float16, size)
-    monkeypatch.setattr(torch_packed, "_has_varlen", lambda: False)
+    monkeypatch.setattr(torch_packed, "varlen", None)
     assert choose_kernel("cuda", torch.bfloat16, 64) == "flash"
     monkeypatch.setattr(torch.version, "hip", "7.1")
     with pytest.raises(Unsupported, match="not for ROCm"):
         choose_kernel("cuda", torch.bfloat16, 64)
 
 
-def test_the_absence_of_varlen_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert torch_packed._has_varlen()
-    monkeypatch.setitem(__import__("sys").modules, "torch.nn.attention.varlen", None)
-    assert not torch_packed._has_varlen()
+@pytest.mark.parametrize("kernel", ["varlen_attn", "flash", "efficient"])
+@pytest.mark.parametrize("device", ["meta", "cuda"])
+def test_the_kernels_of_cuda_are_called_as_this_pytorch_has_them(kernel: str, device: str) -> None:
+    """Without a GPU: PyTorch's own shape functions take the call, and say what comes back."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True) if device == "cuda" else torch.inference_mode():
+        one, two, three = (torch.empty(20, 4, 32, dtype=torch.bfloat16, device=device) for _ in range(3))
+        ends = torch.empty(6, dtype=torch.int32, device=device)
+        found = torch_packed.KERNELS[kernel](one, two, three, ends, 16)
+        assert found.shape == (20, 4, 32) and found.dtype == torch.bfloat16 and found.device.type == device
+
+
+@pytest.mark.parametrize("kernel", ["varlen_attn", "efficient"])
+def test_the_kernels_of_cuda_can_be_compiled_into_one_graph(kernel: str) -> None:
+    """Traced on the meta device: no graph break around an attention that this machine cannot run."""
+    model = load_model(resolve_spec("tiny", "classification", overrides={"num_hidden_layers": 1}), 64)
+    encoder = copy_module(model, torch.device("meta"), torch.bfloat16)
+    encoder.config._attn_implementation = torch_packed.register_packed_attention()
+    module = torch_packed.PackedEncoder(encoder, SEQ, kernel).eval()
+    rows = [torch.zeros(1, 100, dtype=torch.long, device="meta") for _ in module.input_names[:-1]]
+    seen: list[str] = []
+
+    def note(graph: torch.fx.GraphModule, _: Any) -> Any:
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
+    torch._dynamo.reset()
+    call = torch.compile(module, backend=note, fullgraph=True, dynamic=False)
+    with torch.inference_mode():
+        (logits,) = call(*rows, torch.zeros(6, dtype=torch.int32, device="meta"))
+    torch._dynamo.reset()
+    operator = {"varlen_attn": "torch_attn._varlen_attn", "efficient": "aten._efficient_attention_forward"}[kernel]
+    assert logits.shape == (5, 2) and sum(operator in each for each in seen) == 1
 
 
 def test_eager_attention_cannot_be_packed(tiny: Model) -> None:
