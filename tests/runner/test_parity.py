@@ -65,6 +65,14 @@ def test_quantised_answers_are_judged_by_direction_and_size() -> None:
     assert "gain 1.0300" in compare({"y": REFERENCE * np.float32(1.03)}, {"y": REFERENCE}, "fp8").reason
 
 
+def test_the_gain_of_a_few_values_is_not_held_to_more_than_rounding_allows() -> None:
+    logits = np.array([[0.5, -0.3]] * 16, np.float32)
+    assert compare({"logits": logits * np.float32(1.0088)}, {"logits": logits}, "bf16").ok  # as an H200 answered in bf16
+    assert "relative L2" in compare({"logits": logits * np.float32(1.01)}, {"logits": logits}, "fp16").reason
+    wide = np.repeat(logits, 16, axis=1)
+    assert "gain 1.0088" in compare({"logits": wide * np.float32(1.0088)}, {"logits": wide}, "bf16").reason
+
+
 def test_figures_are_those_of_the_textbook() -> None:
     found, reference = np.array([[3.0, 4.5]], np.float32), np.array([[3.0, 4.0]], np.float32)
     parity = compare({"y": found}, {"y": reference}, "fp32")
