@@ -167,8 +167,10 @@ class Progress:
         style = STATUS_STYLES.get(row.status, "red")
         line = Text(f"[{self._done}/{len(self.missing)}] {point_name(update.planned.point)}  ")
         line.append(row.status, style=style)
-        if row.host is not None:
+        if row.host is not None and row.host.p50_ms is not None:
             line.append(f"  p50 {row.host.p50_ms:.2f} ms, n {row.host.n}")
+        elif row.throughput_seq_s is not None:
+            line.append(f"  {row.throughput_seq_s:.1f} sequences/s")
         if row.error:
             line.append(f"  {row.error}")
         self.console.print(line, highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchrun.backends.contract import Point
     from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
     from benchrun.results.roofline import Position
-    from benchrun.results.rows import PointRow
+    from benchrun.results.rows import PointRow, Score
     from benchrun.results.statistics import ReportedSummary, Summary
     from benchrun.runner.plan import Plan, SweepRequest
 
@@ -41,6 +41,11 @@ P99_SAMPLES = 459  # from which on p99 has an upper bound
 def point_name(point: Point | PointRow) -> str:
     """`torch:eager bert-base encoder fp32 b1 s128 cpu`."""
     return f"{point.backend}:{point.variant} {point.model} {point.head} {point.dtype} b{point.batch} s{point.seq} {point.device}"
+
+
+def named_settings(settings: Mapping[str, object]) -> str:
+    """`hidden_act=relu, num_hidden_layers=6`."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
 
 
 def describe_seconds(seconds: float) -> str:
@@ -79,6 +84,7 @@ def plan_lines(plan: Plan, seconds: float, db: str | None, keys: set[str] | None
     models = dict.fromkeys(planned.point.model for planned in plan.points)
     yield f"[bold]engines[/]  {', '.join(engines)} on {request.device}, {request.threads} threads"
     named = escape(", ".join(models))
+    named += f" ({escape(named_settings(request.overrides))})" if request.overrides else ""
     yield f"[bold]models[/]   {named}; head {', '.join(request.heads)}; weights {_weights(plan)}; {', '.join(request.dtypes)}"
     yield f"[bold]shapes[/]   batch {_numbers(request.batches)} × seq {_numbers(request.seqs)}, {', '.join(request.workloads)}"
     if all(each.startswith("loadgen:") for each in request.workloads):
@@ -128,17 +134,18 @@ def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
     blocks: dict[tuple[str | None, ...], list[PlannedPoint]] = {}
     for planned in record.points:
         p = planned.point
-        blocks.setdefault((p.model, p.head, p.dtype, p.device, p.workload, p.weights), []).append(planned)
+        model = f"{p.model} ({named_settings(p.overrides)})" if p.overrides else p.model
+        blocks.setdefault((model, p.head, p.dtype, p.device, p.workload, p.weights), []).append(planned)
     for (model, head, dtype, device, workload, weights), points in blocks.items():
-        named = [
-            each or f"{name} unknown" for name, each in zip(_BLOCK, (model, head, dtype, device, workload), strict=True)
-        ]
+        parts = (model, head, dtype, device, workload)
+        named = [each or f"{name} unknown" for name, each in zip(_BLOCK, parts, strict=True)]
         yield Text(f"\n{' · '.join(named)} · weights {weights or 'unknown'}", style="bold")
         if (workload or "").startswith("loadgen:"):  # other columns: rates and percentiles as LoadGen defines them
             yield from loadgen_table(record, points)
             continue
         yield _block(record, points, width)
         yield from _remarks(record, points)
+        yield from _scores(record, points)
 
 
 def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
@@ -154,7 +161,9 @@ def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
     for planned in points:
         point, status = planned.point, record.status(planned)
         found = [
-            each for each in record.by_point[point.key] if each.row.host is not None or each.row.device is not None
+            each
+            for each in record.by_point[point.key]
+            if (each.row.host, each.row.device, each.row.throughput_seq_s) != (None, None, None)
         ]
         start = [Text(f"{point.backend}:{point.variant}"), Text(str(point.batch or DASH)), Text(str(point.seq or DASH))]
         if status in ("ok", "invalid") and found:
@@ -163,7 +172,7 @@ def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
                 *start, *(Text(cell(found), style=style) for cell in columns.values()), _answer(found, status)
             )
         else:
-            mark = Text(status, style="yellow" if status == "skipped" else "red")
+            mark = Text(status, style={"skipped": "yellow", "ok": "green"}.get(status, "red"))
             table.add_row(*start, *(Text("") for _ in columns), mark)
     launches = "one launch"
     if several:
@@ -289,6 +298,23 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
         if each.row.host
     ):
         yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
+
+
+def _scores(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:
+    """How good the answers of each point are, where that was measured: the means of its launches."""
+    for planned in points:
+        found: dict[str, dict[str, list[Score]]] = {}
+        for each in record.by_point[planned.point.key]:
+            for score in each.row.scores:
+                found.setdefault(score.task, {}).setdefault(score.metric, []).append(score)
+        for task, metrics in found.items():
+            parts = []
+            for metric, scores in metrics.items():
+                reference = mean_of_known(score.reference for score in scores)
+                against = f" (fp32: {milliseconds(reference)})" if reference is not None else ""
+                parts.append(f"{metric} {milliseconds(mean_of_known(score.value for score in scores))}{against}")
+            name = f"{planned.point.backend}:{planned.point.variant} b{planned.point.batch} s{planned.point.seq}"
+            yield Text(f"  {name}: {task} {', '.join(parts)}")
 
 
 def _numbers(values: tuple[int, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 
@@ -12,8 +13,8 @@ from rich.console import Console
 
 from benchrun.results.document import between_launches
 from benchrun.results.records import LaunchRecord, MeasurementRecord, PlannedPoint, RunRecord
-from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
-from benchrun.results.statistics import summarise
+from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
+from benchrun.results.statistics import ReportedSummary, summarise
 from benchrun.runner.cli.tables import run_tables
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -102,3 +103,28 @@ def test_what_all_launches_say_is_said_once() -> None:
     text = shown(record(3, 143.4, "host"), 80)
     assert text.count("unsteady") == 1 and "torch:cudagraph b1024 s4096: unsteady (3 of 3 launches)" in text
     assert "launches)" not in shown(record(1, 143.4, "host"), 80)
+
+
+def test_overrides_scores_and_points_without_percentiles_are_shown() -> None:
+    base = record(1, 2.0, "host")
+    first, second, _ = base.points
+    changed = replace(second, point=replace(second.point, overrides={"num_hidden_layers": 6, "hidden_act": "relu"}))
+    scores = (Score("squad", "exact", 83.25, 4, None), Score("squad", "f1", 90.5, 4, 91.0))
+    rows = [
+        replace(base.measurements[0].row, scores=scores),
+        MeasurementRow(
+            changed.point.key, 0, 1, "ok", MOMENT, throughput_seq_s=1234.0, host=ReportedSummary(mean_ms=5.0)
+        ),
+    ]
+    run = replace(
+        base, points=(first, changed), measurements=tuple(MeasurementRecord(i, 1, row) for i, row in enumerate(rows))
+    )
+    text = io.StringIO()
+    console = Console(file=text, width=120)
+    for each in run_tables(run, 120):
+        console.print(each, highlight=False)
+    shown = text.getvalue()
+    assert "bert-large (hidden_act=relu, num_hidden_layers=6) · qa" in shown
+    assert "torch:cudagraph b1024 s4096: squad exact 83.25, f1 90.50 (fp32: 91.00)" in shown
+    line = next(each for each in shown.splitlines() if each.startswith("trt:tensorrt") and "1234" in each)
+    assert "5.000" in line and "–" in line
