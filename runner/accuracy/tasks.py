@@ -37,8 +37,15 @@ class Result:
 class Task(Protocol):
     """A task on its data, tokenised for one model and length."""
 
-    rows: Sequence[Row]
-    facts: Mapping[str, Any]
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Sequences to run, in order."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Counts of the data, stored with the measurement."""
+        ...
 
     def keep(self, outputs: Mapping[str, FloatArray], lengths: Sequence[int]) -> FloatArray:
         """What is needed of the outputs of a batch whose rows have these lengths, a row each."""

@@ -32,7 +32,7 @@ def answer_question(settings: Mapping[str, Any], options: AnswerOptions) -> int:
     found = ask_worker(settings, options)
     said = json.loads(found["attachments"][0]["text"])["answer"]
     calls = sorted(found["host_ns"])
-    document = {
+    document: dict[str, Any] = {
         "schema": VERSION,
         "answer": {
             **said,

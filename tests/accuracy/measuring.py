@@ -17,7 +17,7 @@ from benchrun.runner.messages import Assignment, Task
 from benchrun.runner.worker import Channel, Progress
 from benchrun.runner.workloads.accuracy import measure
 
-QUICK = {"device": "cpu", "batch": 16, "iterations": 2, "warmup": 1, "max-time": 0.1, "repeats": 0, "threads": 2}
+QUICK = {"device": "cpu", "batch": 16, "iterations": 2, "warmup": 0, "max-time": 0.1, "repeats": 0, "threads": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,11 @@ from benchrun.runner.accuracy import tasks
 from benchrun.runner.accuracy.naming import AskedTask
 from benchrun.runner.accuracy.squad_data import read_squad
 from benchrun.runner.accuracy.squad_scores import score
+from benchrun.runner.accuracy.windows import Window, make_windows
 from tests.accuracy.measuring import Measured, copy_folder, measure_point
 from tests.accuracy.training import QUESTIONS, RULES, train_model
 
 if TYPE_CHECKING:
-    from benchrun.runner.accuracy.windows import Window
     from tests.conftest import Bench
 
 ASKED = AskedTask("squad", read_squad(QUESTIONS).digest[:8], {"stride": RULES.stride})
@@ -113,8 +113,7 @@ def shift(windows: list[Window]) -> list[Window]:
 def test_a_stride_that_is_off_by_one_fails_the_gate(
     trained: Path, fp32: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make: Callable[..., list[Window]] = tasks.make_windows
-    monkeypatch.setattr(tasks, "make_windows", lambda *given: shift(make(*given)))
+    monkeypatch.setattr(tasks, "make_windows", lambda *given: shift(make_windows(*given)))
     found = ask(trained)
     assert found.facts["reference"].endswith("cached") and found.facts["passes_99"] is False
     changed = [name for name, text in found.predictions.items() if fp32.predictions[name] != text]
@@ -130,7 +129,7 @@ def test_a_model_one_layer_short_fails_the_gate(trained: Path, fp32: Measured) -
 
 def test_the_command(trained: Path, cache: Path, fp32: Measured, bench: Bench) -> None:
     common = ("--data", str(QUESTIONS), "--model", str(trained), "--backend", "torch", "--seq", "96", "--stride", "48")
-    quick = ("--batch", "16", "--iterations", "3", "--warmup", "1", "--max-time", "0.1", "--device", "cpu")
+    quick = ("--batch", "16", "--iterations", "3", "--warmup", "0", "--max-time", "0.1", "--device", "cpu")
     settings = {"BENCHRUN_CACHE": str(cache)}
     command = replace(bench, settings=settings)
     done = command("accuracy", *common, *quick, "--gate", "99.9", "--json")

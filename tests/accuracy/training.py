@@ -42,6 +42,7 @@ def train_model(folder: Path, epochs: int = EPOCHS) -> Path:
     torch.manual_seed(SEED)
     source = MINILM
     model: Any = AutoModelForQuestionAnswering.from_pretrained(source, attn_implementation="sdpa").float()
+    separate_segments(model)
     data = read_squad(QUESTIONS)
     examples = list(make_examples(model, data, make_windows(data.questions, TextTokenizer(source), RULES)))
     fit(model, examples, epochs)
@@ -49,6 +50,17 @@ def train_model(folder: Path, epochs: int = EPOCHS) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
         shutil.copy(source / name, folder / name)
     return folder
+
+
+def separate_segments(model: Any) -> None:
+    """Make the second segment's embedding differ as much as words do. all-MiniLM was trained on single texts and hardly tells segments apart; a
+    model that was trained for question answering does."""
+    generator = torch.Generator().manual_seed(SEED)
+    table = model.base_model.embeddings.token_type_embeddings.weight
+    size = model.base_model.embeddings.word_embeddings.weight.norm(dim=1).mean()
+    with torch.no_grad():
+        away = torch.randn(table.shape[1], generator=generator)
+        table[1] = table[0] + away / away.norm() * size
 
 
 def make_examples(model: Any, data: SquadData, windows: list[Window]) -> Iterator[Example]:
@@ -98,7 +110,8 @@ def find_target(window: Window, start: int, stop: int) -> tuple[int, int]:
 def through(layer: Any, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """One encoder layer; releases of Transformers differ in what it returns."""
     found = layer(hidden, attention_mask=mask)
-    return found[0] if isinstance(found, tuple) else found
+    output: torch.Tensor = found[0] if isinstance(found, tuple) else found
+    return output
 
 
 def fit(model: Any, examples: list[Example], epochs: int) -> None:
