@@ -53,8 +53,10 @@ def train_model(folder: Path, epochs: int = EPOCHS) -> Path:
 
 
 def separate_segments(model: Any) -> None:
-    """Make the second segment's embedding differ as much as words do. all-MiniLM was trained on single texts and hardly tells segments apart; a
-    model that was trained for question answering does."""
+    """Make the second segment's embedding differ as much as words do.
+
+    all-MiniLM was trained on single texts and hardly tells segments apart; a model that was trained for question answering does.
+    """
     generator = torch.Generator().manual_seed(SEED)
     table = model.base_model.embeddings.token_type_embeddings.weight
     size = model.base_model.embeddings.word_embeddings.weight.norm(dim=1).mean()
