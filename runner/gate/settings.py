@@ -53,8 +53,8 @@ class GateSettings:
 
     screen_launches: int = _constant(3, "launches a side that every point gets in stage 1 (k1)")
     confirm_launches_min: int = _constant(8, "fewest fresh launches a side for an escalated point (k2)")
-    confirm_launches_max: int = _constant(24, "most fresh launches a side for an escalated point (k2)")
-    sizing_factor: float = _constant(4.0, "multiplier of the squared term that sizes stage 2")
+    confirm_launches_max: int = _constant(32, "most fresh launches a side for an escalated point (k2)")
+    sizing_factor: float = _constant(5.0, "multiplier of the squared term that sizes stage 2")
     sizing_z_alpha: float = _constant(2.326, "normal quantile of the error rate in the sizing of stage 2")
     sizing_z_power: float = _constant(1.645, "normal quantile of the power in the sizing of stage 2")
     regression_ratio: float = _constant(1.05, "the slowdown that the gate is built to find, and that PASS excludes")

@@ -33,7 +33,7 @@ from benchrun.runner.gate.verdict import GateVerdict
 
 LAYERS = {"base": 19, "same": 19, "slow5": 20, "slow10": 21}
 SIDES = tuple(LAYERS)
-NEEDED = 34  # rounds a gate may ask for: 1 discarded, 3 + 24 and what may be replaced
+NEEDED = 42  # rounds a gate may ask for: 1 discarded, 3 + 32 and what may be replaced
 KINDS = ("aa", "slow5", "slow10", "one5", "one10")
 
 

@@ -118,8 +118,7 @@ SHAPES = (
     Shape("t3 2 %", student3, level(0.02), power=0.95, calm=True),
     Shape("lognormal 1 %, skewness 6.2", lognormal, level(0.01), power=0.95, calm=True),
     Shape("lognormal 2 %, skewness 1.75", mild_lognormal, level(0.02), power=0.95, calm=True),
-    # such a long tail at such a level misses the 95 % that the issue asks for: docs/gating-statistics.md
-    Shape("lognormal 2 %, skewness 6.2", lognormal, level(0.02), power=0.92),
+    Shape("lognormal 2 %, skewness 6.2", lognormal, level(0.02), power=0.95, calm=True),
     Shape("mixed 0.5-2 %", gaussian, mixed, power=0.95, calm=True),
     Shape("bimodal: 1 %, a fifth +4 %", bimodal, level(0.01), power=0.95, calm=True),
     Shape("1 %, 3 % of launches +3..10 %", bad_launches, level(0.01), power=0.88, calm=True),
@@ -335,9 +334,9 @@ class Crowd:
     pool: ProcessPoolExecutor
     workers: int
 
-    def simulate(self, shape: Shape, gates: int, ratio: float = 1.0, shared: float = SHARED) -> Tally:
-        """As `simulate`, for a shape of `ALL`."""
-        shares = [range(start, gates, self.workers) for start in range(self.workers)]
+    def simulate(self, shape: Shape, gates: int, ratio: float = 1.0, shared: float = SHARED, first: int = 0) -> Tally:
+        """As `simulate`, for a shape of `ALL`; gates are numbered from `first`, and the number is their seed."""
+        shares = [range(first + start, first + gates, self.workers) for start in range(self.workers)]
         asked = [self.pool.submit(_play_share, shape.name, share, ratio, shared) for share in shares]
         return sum((each.result() for each in asked), Tally())
 
@@ -354,9 +353,9 @@ def _play_share(name: str, gates: range, ratio: float, shared: float) -> Tally:
     return simulate(BY_NAME[name], gates, ratio, shared)
 
 
-def describe(crowd: Crowd, shape: Shape, gates: int, *, shared: float = SHARED) -> str:
+def describe(crowd: Crowd, shape: Shape, gates: int, *, shared: float = SHARED, first: int = 0) -> str:
     """One row of the table in docs/gating-statistics.md."""
-    quiet, slow, slower = (crowd.simulate(shape, gates, ratio, shared) for ratio in (1.0, 1.05, 1.10))
+    quiet, slow, slower = (crowd.simulate(shape, gates, ratio, shared, first) for ratio in (1.0, 1.05, 1.10))
     cells = [
         shape.name,
         f"{quiet.failed / gates:.2%} + {quiet.invalid / gates:.2%}",
@@ -372,13 +371,15 @@ def describe(crowd: Crowd, shape: Shape, gates: int, *, shared: float = SHARED) 
 
 
 def main() -> None:
-    """Print the table, or the rows named: `python -m tests.gate.simulation 3000 "gaussian 1 %"`."""
+    """Print the table, or the rows named: `python -m tests.gate.simulation 3000 "gaussian 1 %"`; `1000+30000` are 1,000
+    gates from number 30,000 on, which no other simulation here plays.
+    """
     import sys
 
-    gates, names = int(sys.argv[1]), sys.argv[2:] or list(BY_NAME)
+    (gates, _, first), names = sys.argv[1].partition("+"), sys.argv[2:] or list(BY_NAME)
     with crowd() as workers:
         for name in names:
-            print(describe(workers, BY_NAME[name], gates), flush=True)
+            print(describe(workers, BY_NAME[name], int(gates), first=int(first or 0)), flush=True)
 
 
 if __name__ == "__main__":

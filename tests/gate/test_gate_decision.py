@@ -76,7 +76,7 @@ def test_noise_beyond_reach_is_inconclusive_with_what_could_be_excluded() -> Non
     undecided = [each for each in verdict.points if each.verdict == "INCONCLUSIVE"]
     assert undecided
     for metric in (each for point in undecided for each in point.metrics if each.verdict == "INCONCLUSIVE"):
-        assert metric.fresh_launches == 24
+        assert metric.fresh_launches == 32
         assert metric.excluded_slowdown > 0.05
         assert metric.detectable_slowdown > 0.05
         assert f"{metric.excluded_slowdown:.1%}" in metric.reason

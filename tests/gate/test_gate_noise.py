@@ -100,10 +100,10 @@ def test_a_noisy_machine_is_told_what_it_cannot_do() -> None:
     report = report_noise("r9", NAMES, session(sd=0.09))
     assert not report.settles
     assert report.detectable > 0.05
-    assert report.single_stage > 24
+    assert report.single_stage > 32
     text = " ".join(told(report).split())
     assert "A 5 % gate will often be INCONCLUSIVE here" in text
-    assert f"it would take {report.single_stage} launches a side, and 24 are the most" in text
+    assert f"it would take {report.single_stage} launches a side, and 32 are the most" in text
 
 
 def test_a_quiet_machine_finds_nothing_below_what_can_fail() -> None:

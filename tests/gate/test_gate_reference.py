@@ -43,7 +43,7 @@ def decide_by_the_book(values: Values, points: list[str]) -> dict[tuple[str, str
                 verdicts[point, metric] = ("PASS", 0)
             else:
                 escalated.append((point, metric))
-                k2[point, metric] = min(24, max(8, math.ceil(4 * ((2.326 + 1.645) * s / math.log(1.05)) ** 2)))
+                k2[point, metric] = min(32, max(8, math.ceil(5 * ((2.326 + 1.645) * s / math.log(1.05)) ** 2)))
     p = {}
     for point, metric in escalated:
         fresh_b, fresh_n = (values[point, metric, 2, side] for side in ("base", "new"))

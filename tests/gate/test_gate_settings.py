@@ -17,16 +17,16 @@ def test_every_constant_is_documented() -> None:
 
 def test_defaults_are_the_rule_of_record() -> None:
     settings = GateSettings()
-    assert (settings.screen_launches, settings.confirm_launches_min, settings.confirm_launches_max) == (3, 8, 24)
+    assert (settings.screen_launches, settings.confirm_launches_min, settings.confirm_launches_max) == (3, 8, 32)
     assert (settings.screen_ratio, settings.fail_ratio, settings.regression_ratio) == (1.02, 1.03, 1.05)
     assert (settings.alpha, settings.confidence) == (0.01, 0.95)
-    assert (settings.sizing_factor, settings.sizing_z_alpha, settings.sizing_z_power) == (4, 2.326, 1.645)
+    assert (settings.sizing_factor, settings.sizing_z_alpha, settings.sizing_z_power) == (5, 2.326, 1.645)
     assert (settings.control_ratio, settings.control_confidence) == (1.01, 0.99)
     assert (settings.clock_share, settings.min_samples, settings.min_rounds) == (0.95, 30, 5)
     assert settings.detectable_factor == 5.07
 
 
-@pytest.mark.parametrize(("launches", "replaced"), [(2, 0), (3, 1), (8, 2), (9, 3), (24, 8)])
+@pytest.mark.parametrize(("launches", "replaced"), [(2, 0), (3, 1), (8, 2), (9, 3), (24, 8), (32, 10)])
 def test_at_most_one_in_three_is_replaced(launches: int, replaced: int) -> None:
     assert GateSettings().replaceable(launches) == replaced
 
