@@ -97,7 +97,9 @@ def test_single_stage_sizes(sd: float, launches: int) -> None:
     assert size_single_stage(sd, 32) == launches
 
 
-@pytest.mark.parametrize(("sd", "fresh"), [(0.0, 8), (0.01, 8), (0.012, 8), (0.015, 8), (0.02, 14), (0.03, 30), (0.09, 32)])
+@pytest.mark.parametrize(
+    ("sd", "fresh"), [(0.0, 8), (0.01, 8), (0.012, 8), (0.015, 8), (0.02, 14), (0.03, 30), (0.09, 32)]
+)
 def test_fresh_launches(sd: float, fresh: int) -> None:
     assert size_fresh(sd) == fresh
 
