@@ -21,6 +21,8 @@ lacks it the operator behind it; on CUDA in fp32 and tf32 the memory-efficient k
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +33,9 @@ from torch import nn
 from benchrun.backends.contract import PACKED_TOKENS, BackendError, Inputs, Point, Unsupported
 from benchrun.backends.torch_sessions import CompileSession, EagerSession, GraphSession
 
-try:
-    from torch.nn.attention import varlen
-except ImportError:  # PyTorch before 2.10
-    varlen = None  # type: ignore[assignment]
+varlen: Any = find_spec("torch.nn.attention.varlen") and import_module(
+    "torch.nn.attention.varlen"
+)  # PyTorch 2.10 has it
 
 if TYPE_CHECKING:
     from benchrun.backends.contract import Array, FloatArray

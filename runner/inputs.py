@@ -44,7 +44,7 @@ def make_mixed_inputs(
     for inputs in make_inputs(shape, head, batch, seq, seed)[:sets]:
         random = np.random.default_rng((seed, batch, seq, inputs.index, 1))
         order = np.arange(batch) if inputs.index == 0 else random.permutation(batch)
-        found.append(shorten(inputs, [lengths[row] for row in order], shape))
+        found.append(shorten(inputs, [lengths[int(row)] for row in order], shape))
     return found
 
 
@@ -59,12 +59,12 @@ def make_text_inputs(
         arrays = {name: np.zeros((len(rows), seq), dtype=np.int64) for name in shape.input_names("encoder")}
         arrays["input_ids"][:] = shape.pad_token_id
         for place, row in enumerate(order):
-            ids, types = rows[row]
+            ids, types = rows[int(row)]
             arrays["input_ids"][place, : len(ids)] = ids
             arrays["attention_mask"][place, : len(ids)] = 1
             if "token_type_ids" in arrays:
                 arrays["token_type_ids"][place, : len(ids)] = types
-        found.append(Inputs(index, arrays, tuple(len(rows[row][0]) for row in order)))
+        found.append(Inputs(index, arrays, tuple(len(rows[int(row)][0]) for row in order)))
     return found
 
 
