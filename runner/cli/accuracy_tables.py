@@ -50,6 +50,8 @@ def accuracy_tables(record: RunRecord, gate: float | None) -> Iterator[Renderabl
     blocks: dict[tuple[str | None, ...], list[PlannedPoint]] = {}
     for planned in record.points:
         p = planned.point
+        if not (p.workload or "").startswith("accuracy:"):
+            continue
         blocks.setdefault((p.model, p.weights, str(p.seq), p.workload), []).append(planned)
     for (model, weights, seq, workload), points in blocks.items():
         rows = [each.row for planned in points for each in record.by_point[planned.point.key]]

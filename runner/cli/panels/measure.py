@@ -125,9 +125,9 @@ def run_sweep(
 
     settings = {
         "backend": backend, "model": model, "head": head, "weights": weights, "override": override or None, "batch": batch, "seq": seq,
-        "dtype": dtype, "device": device, "workload": workload, "layout": layout, "opt": opt or None, "iterations": iterations, "warmup": warmup,
-        "max-time": max_time, "timeout": timeout, "launches": launches, "threads": threads, "transfers": transfers, "try-all": try_all,
-        "repeats": repeats, "engine-per-point": engine_per_point,
+        "dtype": dtype, "device": device, "workload": workload, "layout": layout, "opt": opt or None, "iterations": iterations,
+        "warmup": warmup, "max-time": max_time, "timeout": timeout, "launches": launches, "threads": threads, "transfers": transfers,
+        "try-all": try_all, "repeats": repeats, "engine-per-point": engine_per_point,
     }  # fmt: skip
     return sweep(settings, SweepOptions(preset, config, label, resume, db, dry_run, json))
 
