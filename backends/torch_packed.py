@@ -48,7 +48,11 @@ PER_SEQUENCE = ("pooler_output", "logits")  # outputs that are told for each seq
 FLASH_MULTIPLE, FLASH_LARGEST = 8, 256  # head sizes that the flash kernel takes
 
 
-@torch.library.custom_op("benchrun::packed_attention", mutates_args=())
+@torch.library.custom_op(
+    "benchrun::packed_attention",
+    mutates_args=(),
+    schema="(Tensor query, Tensor key, Tensor value, Tensor cumulated, int longest) -> Tensor",
+)
 def attend_one_by_one(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, cumulated: torch.Tensor, longest: int
 ) -> torch.Tensor:
