@@ -282,3 +282,27 @@ def test_layouts_multiply_the_workloads(tmp_path: Path) -> None:
 def test_what_cannot_be_measured_is_refused_before_anything_runs(changes: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make_plan(request(**changes))
+
+
+def test_answers_are_kept_for_the_same_inputs_only() -> None:
+    from benchrun.runner.bench import Answers
+
+    class Counting:
+        calls = 0
+
+        def exact(self, inputs: object) -> dict[str, object]:
+            self.calls += 1
+            return {}
+
+        def release(self) -> None:
+            """Nothing is held."""
+
+    reference = Counting()
+    answers = Answers(reference)  # type: ignore[arg-type]
+    shape = named_spec("tiny").shape
+    full, mixed, other = (
+        make_mixed_inputs(shape, "encoder", lengths, 8, 0, 1)[0] for lengths in ((8, 8), (8, 3), (3, 8))
+    )
+    for inputs, calls in ((full, 1), (full, 1), (mixed, 2), (mixed, 2), (other, 3), (full, 4)):
+        answers.expected(inputs, "fp32")
+        assert reference.calls == calls

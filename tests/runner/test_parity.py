@@ -14,6 +14,7 @@ from benchrun.runner.parity import (
     precision_problem,
     relative_distance,
     remainder_problem,
+    true_tokens,
 )
 
 RANDOM = np.random.default_rng(7)
@@ -67,7 +68,9 @@ def test_quantised_answers_are_judged_by_direction_and_size() -> None:
 
 def test_the_gain_of_a_few_values_is_not_held_to_more_than_rounding_allows() -> None:
     logits = np.array([[0.5, -0.3]] * 16, np.float32)
-    assert compare({"logits": logits * np.float32(1.0088)}, {"logits": logits}, "bf16").ok  # as an H200 answered in bf16
+    assert compare(
+        {"logits": logits * np.float32(1.0088)}, {"logits": logits}, "bf16"
+    ).ok  # as an H200 answered in bf16
     assert "relative L2" in compare({"logits": logits * np.float32(1.01)}, {"logits": logits}, "fp16").reason
     wide = np.repeat(logits, 16, axis=1)
     assert "gain 1.0088" in compare({"logits": wide * np.float32(1.0088)}, {"logits": wide}, "bf16").reason
@@ -180,3 +183,43 @@ def test_sequences_beyond_the_compared_ones_must_be_there_and_finite() -> None:
 def test_an_engine_that_says_nothing_is_not_accused() -> None:
     assert precision_problem("fp16", 1e-3, {}) is None
     assert precision_problem("fp16", None, {"compute_dtypes": {"gelu": "fp32"}}) is None
+
+
+# --- padding ---
+
+LENGTHS = (16, 5)
+
+
+def spoilt_padding() -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    found = REFERENCE.copy()
+    found[1, 5:] = np.nan
+    return {"last_hidden_state": found, "pooler_output": REFERENCE[:, 0]}
+
+
+def test_what_lies_at_the_padding_does_not_count() -> None:
+    expected = {"last_hidden_state": REFERENCE, "pooler_output": REFERENCE[:, 0]}
+    found = true_tokens(spoilt_padding(), LENGTHS, 16)
+    assert found["last_hidden_state"].shape == (21, 32) and found["pooler_output"].shape == (2, 32)
+    assert compare(found, true_tokens(expected, LENGTHS, 16), "fp32").ok
+    assert not compare(spoilt_padding(), expected, "fp32").ok
+    wrong = dict(spoilt_padding())
+    wrong["last_hidden_state"][1, 4] += 1  # the last true token
+    assert not compare(true_tokens(wrong, LENGTHS, 16), true_tokens(expected, LENGTHS, 16), "fp32").ok
+
+
+def test_full_lengths_and_other_shapes_stay_as_they_are() -> None:
+    outputs = {"last_hidden_state": REFERENCE[:1]}
+    assert true_tokens(outputs, (16, 16), 16) is outputs
+    assert true_tokens(outputs, LENGTHS, 16)["last_hidden_state"].shape == (
+        1,
+        16,
+        32,
+    )  # one sequence only: for `compare` to find
+
+
+def test_beyond_what_is_compared_only_true_tokens_must_be_there() -> None:
+    assert remainder_problem(spoilt_padding(), 2, 1, LENGTHS) is None
+    assert "beyond the first 1 sequences" in str(remainder_problem(spoilt_padding(), 2, 1))
+    unwritten = {"last_hidden_state": np.full_like(REFERENCE, np.nan)}
+    assert "100.0%" in str(remainder_problem(unwritten, 2, 1, LENGTHS))
+    assert remainder_problem(unwritten, 2, 2, LENGTHS) is None
