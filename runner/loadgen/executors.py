@@ -152,7 +152,10 @@ class Ladder:
 
 
 class Packing:
-    """Sessions of layout `packed`, one for each capacity in tokens: any samples that fit, one after the other without padding."""
+    """Sessions of layout `packed`, one for each capacity in tokens: any samples that fit, one after the other without padding.
+
+    `exact`: they compute true tokens only, not always their capacity.
+    """
 
     def __init__(self, library: Library, sessions: Mapping[Shape, Session], *, answers: bool) -> None:
         self.sessions: Mapping[Shape, Session] = dict(sorted(sessions.items()))
@@ -161,6 +164,7 @@ class Packing:
         self._tokens = sorted(self._capacities)
         self._answers = answers
         self.most = max(shape.batch for shape in sessions)
+        self.exact = False
         self.tally = Tally()
 
     def load(self, places: Sequence[int]) -> None:
@@ -183,7 +187,7 @@ class Packing:
         capacity = self._tokens[bisect_left(self._tokens, true)]
         session = self._capacities[capacity]
         inputs = self._library.gather(places, self._library.seq)
-        return Call(session, inputs, len(places), true, capacity)
+        return Call(session, inputs, len(places), true, true if self.exact else capacity)
 
     def start(self, call: Call) -> None:
         call.session.bind(call.inputs)

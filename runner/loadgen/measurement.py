@@ -14,6 +14,7 @@ from benchrun.runner import memory
 from benchrun.runner.bench import WorkerBuild, judge
 from benchrun.runner.loadgen.answers import compare_logged
 from benchrun.runner.loadgen.build import RETURNED_HEADS, open_executor, plan_shapes, point_of, verify_executor
+from benchrun.runner.loadgen.executors import Packing
 from benchrun.runner.loadgen.library import Library
 from benchrun.runner.loadgen.minima import read_minima
 from benchrun.runner.loadgen.stand import (
@@ -103,9 +104,11 @@ def _measure(bench: Bench, stand: Stand, progress: Progress, found: dict[str, An
     progress.enter("verify")
     parity, distance = verify_executor(bench, point, stand.library, executor)
     found["parity"] = parity
-    largest = list(executor.sessions.values())[-1]
+    shape, largest = list(executor.sessions.items())[-1]
     facts = plain_json(largest.facts()) | {f"model_{name}": value for name, value in bench.model.facts.items()}
     found["facts"] = facts
+    if isinstance(executor, Packing):  # it has just run fewer tokens than its capacity
+        executor.exact = facts.get("tokens") != shape.tokens
     judge(point, parity, distance, facts)
     bench.device_peak()
 

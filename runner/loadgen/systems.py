@@ -119,17 +119,17 @@ class Batching:
 
     def _all_at_once(self) -> None:
         while (query := self._queue.get()) is not None:  # one; in accuracy mode there may be another for the rest
-            given = np.array(query[2], dtype=np.int64)
-            order = self._executor.order(given)
-            self._run(np.array(query[1], dtype=np.uint64)[order], given[order])
+            self._run(np.array(query[1], dtype=np.uint64), np.array(query[2], dtype=np.int64))
         self._stopping = True
 
     def _run(self, ids: npt.NDArray[np.uint64], places: Places) -> None:
-        """Samples that are all there, in this order."""
+        """Samples that are all there."""
         executor = self._executor
         running: Call | None = None
         taken = answered = 0
         try:
+            order = executor.order(places)
+            ids, places = ids[order], places[order]
             while taken < places.size or running is not None:
                 following: Call | None = None
                 if taken < places.size:

@@ -1,0 +1,248 @@
+"""Ladders, packing and the systems under test, with sessions that note what they are given, and LoadGen itself in front of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchrun.backends.contract import Inputs, Session
+from benchrun.runner.loadgen.answers import read_answers
+from benchrun.runner.loadgen.build import plan_shapes
+from benchrun.runner.loadgen.calls import LEAST_CALLS, measure_pace
+from benchrun.runner.loadgen.executors import Ladder, Packing, Shape, rung_sizes
+from benchrun.runner.loadgen.library import ONCE, Library, pick_answer
+from benchrun.runner.loadgen.systems import Batching, Direct, Reply
+from benchrun.runner.loadgen.traffic import Traffic
+from benchrun.runner.loadgen.trial import Demand, Logs, import_loadgen, run_test
+
+LENGTHS = (3, 8, 1, 5, 2, 7, 4, 6)
+SEQ = 8
+
+
+def library(lengths: Sequence[int] = LENGTHS) -> Library:
+    """Sample i holds the number i, zeros behind its end."""
+    true = np.arange(SEQ)[None, :] < np.array(lengths)[:, None]
+    ids = np.where(true, np.arange(len(lengths))[:, None] + 1, 0).astype(np.int64)
+    return Library.of(Inputs(0, {"input_ids": ids, "attention_mask": true.astype(np.int64)}, tuple(lengths)))
+
+
+class NotingSession(Session):
+    """Its answer for a sequence is the number in it; `fails_at` says which call raises."""
+
+    def __init__(self, pause_s: float = 0.0, fails_at: int = -1) -> None:
+        self.bound: list[Inputs] = []
+        self.closed = False
+        self._pause_s, self._fails_at, self._calls = pause_s, fails_at, 0
+
+    def bind(self, inputs: Inputs) -> None:
+        self.bound.append(inputs)
+
+    def enqueue(self) -> None:
+        self._calls += 1
+        if self._calls == self._fails_at:
+            raise MemoryError("out of memory on purpose")
+
+    def synchronize(self) -> None:
+        time.sleep(self._pause_s)
+
+    def outputs(self) -> Mapping[str, Any]:
+        return {"logits": self.bound[-1].arrays["input_ids"][:, :1].astype(np.float32)}
+
+    def facts(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def packed(self) -> bool:
+        return True
+
+
+def ladder(sizes: Sequence[int], widths: Sequence[int] = (SEQ,), **given: Any) -> Ladder:
+    sessions = {Shape(size, width): NotingSession(**given) for size in sizes for width in widths}
+    return Ladder(library(), sessions, answers=True)
+
+
+def places(*given: int) -> Any:
+    return np.array(given, dtype=np.int64)
+
+
+# --- the library ---
+
+
+def test_samples_are_gathered_and_once_only() -> None:
+    samples = library()
+    inputs = samples.gather(places(6, 0), 4)
+    assert inputs.index == ONCE < 0 and inputs.lengths == (4, 3)
+    assert inputs.arrays["input_ids"].tolist() == [[7, 7, 7, 7], [1, 1, 1, 0]]
+    one = samples.one(1, SEQ)
+    assert one.lengths == (8,) and np.shares_memory(one.arrays["input_ids"], samples.arrays["input_ids"])
+    assert (samples.count, samples.seq, samples.mean_length) == (8, SEQ, 4.5)
+
+
+def test_the_logged_answer_is_of_true_tokens() -> None:
+    outputs = {"start_logits": np.arange(6.0).reshape(2, 3), "end_logits": -np.arange(6.0).reshape(2, 3)}
+    assert pick_answer(outputs, 1, 2).tolist() == [3, 4, -3, -4]  # type: ignore[arg-type]
+    hidden = {"last_hidden_state": np.arange(12.0, dtype=np.float32).reshape(2, 3, 2)}
+    assert pick_answer(hidden, 1, 3).tolist() == [6, 7]
+    assert pick_answer({"logits": np.ones((2, 3), np.float32)}, 0, 9).tolist() == [1, 1, 1]
+
+
+# --- executors ---
+
+
+def test_a_batch_goes_up_to_the_next_rung_with_copies() -> None:
+    executor = ladder((1, 2, 4), (4, SEQ))
+    call = executor.stage(places(0, 2, 4))  # of 3, 1 and 2 tokens
+    assert call.session is executor.sessions[Shape(4, 4)] and (call.count, call.true, call.computed) == (3, 6, 16)
+    assert call.inputs.arrays["input_ids"][:, 0].tolist() == [1, 3, 5, 5] and call.inputs.lengths == (3, 1, 2, 2)
+    assert executor.stage(places(3, 1)).session is executor.sessions[Shape(2, SEQ)]
+    executor.start(call)
+    answers = executor.finish(call)
+    assert answers is not None and answers["logits"][:3, 0].tolist() == [1, 3, 5]
+    assert (executor.tally.calls, executor.tally.samples, executor.tally.padding) == (1, 3, pytest.approx(10 / 16))
+
+
+def test_single_samples_are_made_beforehand() -> None:
+    executor = ladder((1,), (4, SEQ))
+    executor.load(range(8))
+    call = executor.stage([1])
+    assert call is executor.stage([1]) and call.session is executor.sessions[Shape(1, SEQ)] and call.computed == SEQ
+    assert executor.stage([0]).session is executor.sessions[Shape(1, 4)]
+    larger = ladder((2,))
+    larger.load(range(8))
+    assert larger.stage([1]).inputs.lengths == (8, 8)
+
+
+def test_bucketed_samples_are_ordered_by_length_and_others_are_not() -> None:
+    given = places(0, 1, 2, 3)
+    assert ladder((4,)).order(given).tolist() == [0, 1, 2, 3]
+    assert ladder((4,), (4, SEQ)).order(given).tolist() == [1, 3, 0, 2]
+
+
+def test_packing_fills_calls_up_to_their_tokens() -> None:
+    sessions = {Shape(4, SEQ, tokens): NotingSession() for tokens in (8, 16)}
+    executor = Packing(library(), sessions, answers=False)
+    assert executor.fit(places(1, 5, 0)) == 2 and executor.fit(places(2, 4, 0, 6, 3)) == 4
+    assert executor.fit(places(1)) == 1
+    small, large = executor.stage(places(0, 3)), executor.stage(places(1, 5))
+    assert (small.session, large.session) == (sessions[Shape(4, SEQ, 8)], sessions[Shape(4, SEQ, 16)])
+    assert (small.computed, large.true, large.computed) == (8, 15, 16)
+    executor.exact = True
+    assert executor.stage(places(1, 5)).computed == 15
+    order = executor.order(places(*range(8))).tolist()
+    assert sorted(order) == list(range(8))
+    assert [LENGTHS[each] for each in order] == [1, 8, 2, 7, 3, 6, 4, 5]
+    executor.load([1])
+    executor.start(large)
+    assert executor.finish(large) is None and executor.tally.true_tokens == 15
+
+
+def test_the_sessions_of_a_traffic() -> None:
+    samples = library((1, 2, 3, 8))
+    assert rung_sizes(1) == [1] and rung_sizes(6) == [1, 2, 4, 6] and rung_sizes(64, 4) == [1, 4, 16, 64]
+    plan = lambda batch, *given, **more: plan_shapes(Traffic(*given, **more), batch, samples)  # noqa: E731
+    assert plan(1, "single-stream") == [Shape(1, SEQ)] and plan(3, "multi-stream") == [Shape(3, SEQ)]
+    assert plan(4, "offline") == [Shape(1, SEQ), Shape(2, SEQ), Shape(4, SEQ)]
+    assert plan(4, "server", lengths="x", layout="bucketed") == [Shape(1, SEQ), Shape(4, SEQ)]
+    wide = library((1, 2, 3, 8))
+    long = Library({name: np.repeat(array, 8, axis=1) for name, array in wide.arrays.items()}, places(5, 9, 17, 60))
+    assert [each.seq for each in plan_shapes(Traffic("single-stream", lengths="x", layout="bucketed"), 1, long)] == [
+        16,
+        32,
+        64,
+    ]
+    packed = [each.tokens for each in plan_shapes(Traffic("offline", lengths="x", layout="packed"), 16, long)]
+    assert packed == [64, 128, 192, 384] and {
+        each.batch for each in plan_shapes(Traffic("offline", lengths="x", layout="packed"), 16, long)
+    } == {32}
+    streams = plan_shapes(Traffic("multi-stream", lengths="x", layout="packed"), 4, long)
+    assert streams[-1] == Shape(4, 64, 256)
+
+
+def test_the_pace_is_of_calls_with_everything_in_them() -> None:
+    executor = ladder((1, 4), pause_s=0.002)
+    pace = measure_pace(executor, library(), 4, window_s=0.0)
+    assert pace.calls == LEAST_CALLS and 0.002 <= pace.least_s <= pace.median_s
+    assert pace.samples_s == pytest.approx(4 / pace.median_s, rel=0.5)
+
+
+# --- systems, with LoadGen ---
+
+
+def test_every_sample_gets_its_own_answer() -> None:
+    """LoadGen's accuracy log: batches, copies and order must not mix answers up."""
+    for scenario, executor in (
+        ("single-stream", ladder((1,), (4, SEQ))),
+        ("multi-stream", ladder((3,))),
+        ("offline", ladder((1, 2, 4), (4, SEQ))),
+        ("server", ladder((1, 2, 4))),
+        ("offline", Packing(library(), {Shape(4, SEQ, 16): NotingSession()}, answers=True)),
+        ("server", Packing(library(), {Shape(4, SEQ, 8): NotingSession()}, answers=True)),
+    ):
+        logs = ask(scenario, executor, accuracy=True)
+        answers = read_answers(logs.accuracy)
+        assert {place: each.tolist() for place, each in answers.items()} == {i: [i + 1] for i in range(8)}, scenario
+
+
+def test_server_batches_what_waits_and_offline_fills_its_calls() -> None:
+    executor = ladder((1, 2, 4), pause_s=0.003)
+    read = ask("server", executor, qps=600.0, queries=600, limit_ms=2000).read()
+    assert read.status == "ok" and read.facts["validity"] == "VALID"
+    assert executor.tally.samples == 600 and executor.tally.calls < 500
+    executor = ladder((1, 2, 4))
+    read = ask("offline", executor, qps=1000.0, queries=101).read()
+    assert read.host is None and executor.tally.samples == 101 and executor.tally.calls == 26
+    assert read.throughput_seq_s is not None and read.throughput_seq_s > 100
+
+
+def test_a_batch_is_held_back_for_more_no_longer_than_said() -> None:
+    executor = ladder((1, 8))
+    replies: list[tuple[float, int]] = []
+    system = Batching(executor, lambda ids, *_: replies.append((time.perf_counter(), len(ids))), wait_s=0.05)  # type: ignore[arg-type]
+    began = time.perf_counter()
+    system.issue([1], [0])
+    time.sleep(0.01)
+    system.issue([2], [1])
+    time.sleep(0.15)
+    system.issue([3], [2])
+    system.close()
+    assert [count for _, count in replies] == [2, 1]
+    assert 0.045 <= replies[0][0] - began <= 0.14
+    assert executor.tally.calls == 2 and threading.active_count() < 20
+
+
+@pytest.mark.parametrize("scenario", ["single-stream", "server", "offline"])
+def test_an_engine_that_fails_ends_the_test_with_its_error(scenario: str) -> None:
+    executor = ladder((1, 2), fails_at=4)
+    with pytest.raises(MemoryError, match="on purpose"):
+        ask(scenario, executor, qps=2000.0, queries=50)
+
+
+def test_offline_fails_where_ordering_does() -> None:
+    executor = ladder((1, 2))
+    executor.order = None  # type: ignore[assignment, method-assign]
+    with pytest.raises(TypeError):
+        ask("offline", executor, queries=20)
+
+
+def ask(
+    scenario: str,
+    executor: Ladder | Packing,
+    *,
+    accuracy: bool = False,
+    qps: float = 500.0,
+    queries: int = 20,
+    limit_ms: float = 100.0,
+) -> Logs:
+    samples = library()
+    reply = Reply(import_loadgen(), samples, log_answers=accuracy)
+    system: Direct | Batching = Direct(executor, reply)
+    if scenario in ("server", "offline"):
+        system = Batching(executor, reply, wait_s=0.001, ahead=scenario == "offline")
+    most = 3 if scenario == "multi-stream" else 1
+    demand = Demand(scenario, accuracy, 0.01, queries, qps, limit_ms, samples_per_query=most)
+    return run_test(demand, samples.count, system, executor.load)
