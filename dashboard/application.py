@@ -14,7 +14,7 @@ from benchrun.dashboard.components.drawing import current_look
 from benchrun.dashboard.components.notices import show_empty
 from benchrun.dashboard.components.refresh import watch
 from benchrun.dashboard.components.text import markdown
-from benchrun.dashboard.pages import compare, distribution, explore, machine, overview, published, trends
+from benchrun.dashboard.pages import accuracy, compare, distribution, explore, machine, overview, published, trends
 from benchrun.dashboard.style import APP_SHEET, icon, style_sheet
 
 Page = Callable[[Database], None]
@@ -23,6 +23,7 @@ PAGES: dict[str, tuple[str, str, Page]] = {
     "explore": ("Explore", ":material/query_stats:", explore.show),
     "compare": ("Compare", ":material/compare_arrows:", compare.show),
     "distribution": ("Distribution", ":material/scatter_plot:", distribution.show),
+    "accuracy": ("Accuracy", ":material/target:", accuracy.show),
     "trends": ("Trends", ":material/timeline:", trends.show),
     "published": ("Published", ":material/menu_book:", published.show),
     "machine": ("Machine", ":material/memory:", machine.show),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, select
 
 from benchrun.results.queries import CURRENT
 from benchrun.results.records import UNMEASURED
@@ -23,10 +23,15 @@ def latest_results(connection: Connection, group: Group) -> pd.DataFrame:
 
     An `interrupted` launch is no outcome; any failure is one.
     """
+    return latest_of(connection, group.fingerprint, *group.conditions())
+
+
+def latest_of(connection: Connection, fingerprint: str, *conditions: ColumnElement[bool]) -> pd.DataFrame:
+    """The same for the points that fit conditions on `Point`."""
     newest = Measurement.__table__.alias("newest")
     last_run = (
         select(newest.c.run_id)
-        .where(newest.c.point_key == Point.key, newest.c.fingerprint == group.fingerprint)
+        .where(newest.c.point_key == Point.key, newest.c.fingerprint == fingerprint)
         .where(newest.c.status != UNMEASURED, ~newest.c.superseded)
         .order_by(newest.c.started.desc())
         .limit(1)
@@ -35,7 +40,7 @@ def latest_results(connection: Connection, group: Group) -> pd.DataFrame:
     )
     chosen = (
         select(Point.key.label("point_key"), *point_select(), last_run.label("last_run"))
-        .where(*group.conditions())
+        .where(*conditions)
         .cte("chosen")
     )
     query = (

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchrun.results.gate_rows import GatePointRow, GateRow, GateSideRow, GateVerdictRow
 from benchrun.results.gates import add_gate, finish_gate
-from benchrun.results.rows import CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow
+from benchrun.results.rows import CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
 from benchrun.results.statistics import ReportedSummary, summarise
 from benchrun.results.store import Store, open_store
 
@@ -426,6 +426,48 @@ def build_imported(store: Store) -> None:
     rows = [
         MeasurementRow(each.key, 0, 0, status="ok", started=about.started, host=summary)
         for each, summary in zip(points, (some, whole, None), strict=True)
+    ]
+    store.add_measurements(about.id, [(None, row) for row in rows])
+    store.finish_run(about.id, "finished")
+
+
+def build_workloads(store: Store) -> None:
+    """Every kind of workload: a sweep, scores of the same artefacts, LoadGen (percentiles of its own, or a rate alone), training steps."""
+    artefacts: list[dict[str, Any]] = [
+        {},
+        {"dtype": "bf16"},
+        {"backend": "ort", "variant": "cpu", "dtype": "int8"},
+        {"weights": "sha256:0123456789abcdef"},  # scored only
+    ]
+    for number in (1, 2):
+        points = [each for changes in artefacts[:3] for each in sweep(head="qa", **changes)]
+        store_run(store, run(number), points, {each.key: [cost(each), cost(each, 1.01)] for each in points})
+    about = run(3)
+    scored = [point(head="qa", workload="accuracy:squad", batch=8, **changes) for changes in artefacts]
+    asked = PROTOCOL.replace("linear", "loadgen")
+    single = point(head="qa", workload="loadgen:single-stream", protocol=asked)
+    offline = point(head="qa", workload="loadgen:offline", protocol=asked)
+    steps = point(head="qa", workload="train:adamw", dtype="bf16", batch=4)
+    store.add_run(about, [*scored, single, offline, steps], 1)
+    rows = [
+        measurement(
+            each.key,
+            about.started,
+            4.0 - place,
+            status="invalid" if each.dtype == "int8" else "ok",
+            scores=(
+                Score("squad", "exact", 80.0 - place, 1000, 80.0),
+                Score("squad", "f1", 90.0 - place, 1000, 90.0 if place < 3 else None),
+            ),
+        )
+        for place, each in enumerate(scored)
+    ]
+    reported = ReportedSummary(n=1024, mean_ms=2.0, min_ms=1.0, max_ms=9.0, p50_ms=1.9, p90_ms=3.0, p99_ms=5.0)
+    no_samples: dict[str, Any] = {"host_samples": None, "parity": None}
+    rows += [
+        measurement(single.key, about.started, host=reported, throughput_seq_s=500.0, **no_samples),
+        measurement(offline.key, about.started, host=None, throughput_seq_s=900.0, tokens_s=None, **no_samples),
+        measurement(steps.key, about.started, 50.0, parity=None, tokens_s=None),
     ]
     store.add_measurements(about.id, [(None, row) for row in rows])
     store.finish_run(about.id, "finished")
