@@ -198,7 +198,7 @@ def check_request(request: SweepRequest) -> None:
     for name, value, allowed in (
         ("transfers", request.protocol.transfers, TRANSFERS),
         *(("head", head, HEADS) for head in request.heads),
-        *(("dtype", dtype, DTYPES) for dtype in request.dtypes),
+        *(("dtype", dtype, tuple(dict.fromkeys(known))) for dtype in request.dtypes),
         *(("layout", layout, LAYOUTS) for layout in request.layouts),
     ):
         if value not in allowed:

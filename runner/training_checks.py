@@ -1,4 +1,4 @@
-"""What a training run is made on, and whether its steps are right: labels, the first step against fp32, the losses. See docs/training.md."""
+"""Whether training steps are right: labels to learn, the first step against fp32, the losses of a run. See docs/training.md."""
 
 from __future__ import annotations
 
@@ -56,14 +56,13 @@ class StepCheck:
     def before(self, session: Session) -> None:
         """Loss and gradients before the first update, without dropout, against the fp32 step."""
         assert isinstance(session, TrainingSession)
-        found = session.check_step()
+        found, self._held = self._hold(session)
         self.parity = asdict(compare(found, self.expected, self.dtype, TRAINING_TOLERANCES))
         if self.parity["ok"]:
             gradients = {"gradients": self.expected["gradients"]}
             self.distance = relative_distance(found, gradients)
-        self._held = float(found["loss"][0])
         self.facts["first_step"] = {
-            "loss": self._held,
+            "loss": float(found["loss"][0]),
             "reference_loss": float(self.expected["loss"][0]),
             "gradient_norm": float(np.linalg.norm(found["gradient_norms"])),
             "reference_gradient_norm": float(np.linalg.norm(self.expected["gradient_norms"])),
@@ -79,12 +78,20 @@ class StepCheck:
             session.enqueue()
         session.synchronize()
         losses = session.losses()
-        session.bind(self.sets[0])
-        held = float(session.check_step()["loss"][0])
+        _, held = self._hold(session)
         self.facts["loss"] = describe_losses(losses) | {"held_before": self._held, "held_after": held}
         problem = loss_problem(losses, self._held, held)
         if problem is not None and self.parity["ok"]:
             self.parity = self.parity | {"ok": False, "reason": problem}
+
+    def _hold(self, session: TrainingSession) -> tuple[Mapping[str, FloatArray], float]:
+        """The step of set 0, and the mean loss of all sets, without dropout: what training lowers, free of its noise."""
+        held = []
+        for each in reversed(self.sets):
+            session.bind(each)
+            found = session.check_step()
+            held.append(float(found["loss"][0]))
+        return found, float(np.mean(held))
 
     def verdict(self, _: Session) -> tuple[dict[str, Any], float | None]:
         """What is known by now."""
@@ -94,8 +101,8 @@ class StepCheck:
 def loss_problem(losses: FloatArray, held_before: float, held_after: float) -> str | None:
     """What is wrong with a run's losses; None where nothing is.
 
-    `held_…` are the losses of one input set without dropout before the first and after the last step: an optimizer that does nothing
-    leaves them equal. The run's own losses are noisy (dropout, other sets), so of them the medians of the first and the last tenth.
+    `held_…` are the mean losses of all input sets without dropout, before the first and after the last step: an optimizer that does
+    nothing leaves them equal. The run's own losses are noisy, so of them the medians of the first and of the last tenth.
     """
     wrong = np.flatnonzero(~np.isfinite(losses))
     if wrong.size:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OPTIMIZERS = ("adamw", "lamb")
 # 3e-5 is what BERT-large is fine-tuned with; narrower models take larger steps, so that a toy's loss falls as fast
 ADAMW_RATE_AT_1024 = 3e-5
-LAMB_RATE = 2e-3  # LAMB steps by a share of each weight's size, whatever the width
+LAMB_RATE = 6e-3  # as in BERT's pre-training: LAMB steps by a share of each weight's size, whatever the width
 WARMUP_STEPS = 10  # of the learning rate, linear; constant afterwards
 WEIGHT_DECAY = 0.01
 LARGEST_ACCUMULATE = 1024

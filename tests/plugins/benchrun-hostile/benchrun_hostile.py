@@ -23,7 +23,7 @@ from benchrun.backends.contract import Availability, Backend, Description, Sessi
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from benchrun.backends.contract import Build, FloatArray, Inputs, Point
+    from benchrun.backends.contract import Build, FloatArray, Inputs, Point, Recipe, TrainingSession
     from benchrun.backends.models import Model
 
 # what variant `wrong` does at batch 1, 2, …
@@ -191,11 +191,19 @@ class HostileBackend(Backend):
         summary="misbehaves in many ways: for tests",
         distributions=("torch",),
         install="pip install benchrun-hostile",
-        variants=tuple(Variant(name, "see benchrun_hostile", ("cpu",), ("fp32", "fp16", "bf16")) for name in VARIANTS),
+        variants=(
+            *(Variant(name, "see benchrun_hostile", ("cpu",), ("fp32", "fp16", "bf16")) for name in VARIANTS),
+            Variant("trainer", "see benchrun_hostile_training", ("cpu",), ("fp32",), training=("fp32", "bf16")),
+        ),
     )
 
     def probe(self) -> Availability:
         raise RuntimeError("a probe must not raise")
+
+    def prepare_training(self, model: Model, point: Point, recipe: Recipe, build: Build) -> TrainingSession:
+        from benchrun_hostile_training import HostileTraining
+
+        return HostileTraining(model, point, recipe)
 
     def prepare(self, model: Model, point: Point, build: Build) -> Session:
         import torch
