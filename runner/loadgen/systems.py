@@ -72,12 +72,15 @@ class Direct:
     def flush(self) -> None:
         """All queries are out."""
 
-    def close(self) -> None:
-        """Nothing runs on."""
+    def run(self, start: Callable[[], None]) -> None:
+        """Run a test: `start` returns when it is over."""
+        start()
 
 
 class Batching:
-    """Server and Offline: a thread of its own takes what has come, up to what fits into a call.
+    """Server and Offline: LoadGen runs in a thread of its own, and this one takes what has come, up to what fits into a call.
+
+    It is the thread in which the sessions were prepared: engines keep a current device and stream for each thread.
 
     In Server a batch is held back up to `wait_s` for more while nothing runs. With `ahead` (Offline) everything comes in one query: it is
     ordered first, and each call's inputs are made while the one before runs.
@@ -92,10 +95,8 @@ class Batching:
         self._places: list[int] = []
         self._since = 0.0  # when the oldest of them came
         self._stopping = False
+        self._serve = self._all_at_once if ahead else self._as_they_come
         self.failure: BaseException | None = None
-        serve = self._all_at_once if ahead else self._as_they_come
-        self._thread = threading.Thread(target=self._work, args=(serve,), name="batching", daemon=True)
-        self._thread.start()
 
     def issue(self, ids: list[int], places: list[int]) -> None:
         """One query: it is only taken down here."""
@@ -104,18 +105,25 @@ class Batching:
     def flush(self) -> None:
         """All queries are out."""
 
-    def close(self) -> None:
-        """End the thread; everything that was issued has been answered."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _work(self, serve: Callable[[], None]) -> None:
+    def run(self, start: Callable[[], None]) -> None:
+        """Run a test: `start` returns when it is over and everything that was issued has been answered."""
+        starting = threading.Thread(target=self._start, args=(start,), name="loadgen", daemon=True)
+        starting.start()
         try:
-            serve()
+            self._serve()
         except BaseException as error:  # raised again after the test
-            self.failure = error
+            self.failure = self.failure or error
             while not self._stopping and (query := self._queue.get()) is not None:
                 self._reply(query[1], (), None)
+        starting.join()
+
+    def _start(self, start: Callable[[], None]) -> None:
+        try:
+            start()
+        except BaseException as error:  # raised again by the thread that waits for this one
+            self.failure = error
+        finally:
+            self._queue.put(None)
 
     def _all_at_once(self) -> None:
         while (query := self._queue.get()) is not None:  # one; in accuracy mode there may be another for the rest

@@ -35,7 +35,7 @@ class System(Protocol):
 
     def flush(self) -> None: ...
 
-    def close(self) -> None: ...
+    def run(self, start: Callable[[], None]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def make_settings(loadgen: Any, demand: Demand) -> Any:
 def run_test(demand: Demand, samples: int, system: System, load: Callable[[Sequence[int]], None]) -> Logs:
     """Run one test against `system` with a library of `samples`; `load` is told which of them LoadGen wants in memory.
 
-    The system is closed. Raises what went wrong in it.
+    Raises what went wrong in the system.
     """
     loadgen = import_loadgen()
     with tempfile.TemporaryDirectory(prefix="benchrun-loadgen-") as folder:
@@ -118,13 +118,13 @@ def run_test(demand: Demand, samples: int, system: System, load: Callable[[Seque
         log.enable_trace = False
         sut = loadgen.ConstructFastSUT(system.issue, system.flush)
         library = loadgen.ConstructQSL(samples, samples, load, _forget)
+        settings = make_settings(loadgen, demand)
         started = time.perf_counter()
         try:
-            # an empty name: no audit.config that lies about is read
-            loadgen.StartTestWithLogSettings(sut, library, make_settings(loadgen, demand), log, os.devnull)
+            # the null device: no audit.config that lies about is read
+            system.run(lambda: loadgen.StartTestWithLogSettings(sut, library, settings, log, os.devnull))
         finally:
             seconds = time.perf_counter() - started
-            system.close()
             loadgen.DestroyQSL(library)
             loadgen.DestroyFastSUT(sut)
         if system.failure is not None:

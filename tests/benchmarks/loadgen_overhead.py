@@ -8,7 +8,7 @@ Prints the median of the rounds' p50 of both, in µs, by LoadGen's own log. The 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -63,8 +63,8 @@ class BareSystem:
     def flush(self) -> None:
         pass
 
-    def close(self) -> None:
-        pass
+    def run(self, start: Callable[[], None]) -> None:
+        start()
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ def test_a_batch_goes_up_to_the_next_rung_with_copies() -> None:
     executor.start(call)
     answers = executor.finish(call)
     assert answers is not None and answers["logits"][:3, 0].tolist() == [1, 3, 5]
-    assert (executor.tally.calls, executor.tally.samples, executor.tally.padding) == (1, 3, pytest.approx(10 / 16))
+    assert (executor.tally.calls, executor.tally.samples) == (1, 3)
+    assert executor.tally.padding == pytest.approx(10 / 16)
 
 
 def test_single_samples_are_made_beforehand() -> None:
@@ -144,10 +145,10 @@ def test_packing_fills_calls_up_to_their_tokens() -> None:
 def test_the_sessions_of_a_traffic() -> None:
     samples = library((1, 2, 3, 8))
     assert rung_sizes(1) == [1] and rung_sizes(6) == [1, 2, 4, 6] and rung_sizes(64, 4) == [1, 4, 16, 64]
-    plan = lambda batch, *given, **more: plan_shapes(Traffic(*given, **more), batch, samples)  # noqa: E731
-    assert plan(1, "single-stream") == [Shape(1, SEQ)] and plan(3, "multi-stream") == [Shape(3, SEQ)]
-    assert plan(4, "offline") == [Shape(1, SEQ), Shape(2, SEQ), Shape(4, SEQ)]
-    assert plan(4, "server", lengths="x", layout="bucketed") == [Shape(1, SEQ), Shape(4, SEQ)]
+    assert plan_shapes(Traffic("single-stream"), 1, samples) == [Shape(1, SEQ)]
+    assert plan_shapes(Traffic("multi-stream"), 3, samples) == [Shape(3, SEQ)]
+    assert plan_shapes(Traffic("offline"), 4, samples) == [Shape(1, SEQ), Shape(2, SEQ), Shape(4, SEQ)]
+    assert plan_shapes(Traffic("server", lengths="x", layout="bucketed"), 4, samples) == [Shape(1, SEQ), Shape(4, SEQ)]
     wide = library((1, 2, 3, 8))
     long = Library({name: np.repeat(array, 8, axis=1) for name, array in wide.arrays.items()}, places(5, 9, 17, 60))
     assert [each.seq for each in plan_shapes(Traffic("single-stream", lengths="x", layout="bucketed"), 1, long)] == [
@@ -204,15 +205,18 @@ def test_a_batch_is_held_back_for_more_no_longer_than_said() -> None:
     replies: list[tuple[float, int]] = []
     system = Batching(executor, lambda ids, *_: replies.append((time.perf_counter(), len(ids))), wait_s=0.05)  # type: ignore[arg-type]
     began = time.perf_counter()
-    system.issue([1], [0])
-    time.sleep(0.01)
-    system.issue([2], [1])
-    time.sleep(0.15)
-    system.issue([3], [2])
-    system.close()
+
+    def start() -> None:
+        system.issue([1], [0])
+        time.sleep(0.01)
+        system.issue([2], [1])
+        time.sleep(0.15)
+        system.issue([3], [2])
+
+    system.run(start)
     assert [count for _, count in replies] == [2, 1]
     assert 0.045 <= replies[0][0] - began <= 0.14
-    assert executor.tally.calls == 2 and threading.active_count() < 20
+    assert executor.tally.calls == 2 and system.failure is None
 
 
 @pytest.mark.parametrize("scenario", ["single-stream", "server", "offline"])
@@ -220,6 +224,27 @@ def test_an_engine_that_fails_ends_the_test_with_its_error(scenario: str) -> Non
     executor = ladder((1, 2), fails_at=4)
     with pytest.raises(MemoryError, match="on purpose"):
         ask(scenario, executor, qps=2000.0, queries=50)
+
+
+def test_the_engine_runs_in_the_thread_that_prepared_it() -> None:
+    """Engines keep a current device and stream for each thread."""
+    for scenario in ("single-stream", "server", "offline"):
+        executor = ladder((1, 2))
+        threads = set()
+        for each in executor.sessions.values():
+            each.enqueue = lambda kept=threads: kept.add(threading.get_ident())  # type: ignore[method-assign, misc]
+        ask(scenario, executor, queries=20)
+        assert threads == {threading.get_ident()}
+
+
+def test_a_test_that_cannot_start_ends_with_its_error() -> None:
+    system = Batching(ladder((1,)), lambda *_: None)  # type: ignore[arg-type]
+
+    def start() -> None:
+        raise ValueError("no start")
+
+    system.run(start)
+    assert isinstance(system.failure, ValueError)
 
 
 def test_offline_fails_where_ordering_does() -> None:
