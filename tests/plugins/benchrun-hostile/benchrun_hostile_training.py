@@ -46,7 +46,8 @@ class HostileTraining(EagerTraining):
             for parameter in module.parameters():
                 parameter.register_hook(lambda gradient: gradient * 1.05)
         if self._misdeed == "forgets":
-            for parameter in module.inner.base_model.encoder.layer[0].parameters():
+            layer = [parameter for name, parameter in module.named_parameters() if ".layer.0." in name]
+            for parameter in layer:
                 parameter.register_hook(torch.zeros_like)
 
     def facts(self) -> dict[str, Any]:
