@@ -11,14 +11,17 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchrun.results.rows import EnvironmentRow
-from benchrun.runner.devices import cgroup_quota, list_devices, usable_cores
+from benchrun.runner.devices import CudaDevice, cgroup_quota, describe_cuda, list_devices, rocm_nodes, usable_cores
 from benchrun.runner.privacy import redact_values
 from benchrun.runner.telemetry.interface import open_telemetry
+from benchrun.runner.telemetry.nvidia import find_handle, text
 from benchrun.runner.telemetry.state import MachineState
 
 DISTRIBUTION = "benchrun-inference"
@@ -70,6 +73,10 @@ def read_environment(device: str) -> EnvironmentRow:
     }
     if state.device is not None:
         details["driver"] = state.device.driver
+        if reason := state.device.notes.get("all"):
+            details["unknown"] = {
+                "device": reason
+            }  # beside the hardware, not of it: a reason must not change the fingerprint
     return EnvironmentRow(hashlib.sha256(core.encode()).hexdigest()[:16], redact_values(details))
 
 
@@ -110,35 +117,66 @@ def memory_bytes() -> int | None:
 
 
 def gpu_facts(device: str) -> dict[str, Any] | None:
-    """Name, driver's major version and power cap of a GPU, on AMD its card and partition too. What cannot be read is None or
-    left out; without a GPU it is None."""
+    """What tells one GPU's hardware from another's, the driver's major version and the power cap among it; None without a GPU.
+
+    Part of the fingerprint: it must not depend on which of several equal GPUs it is, nor on why something is unknown.
+    """
     kind, _, index = device.partition(":")
     if kind == "rocm":
-        state = open_telemetry(device).read().device
-        names = ("name", "card", "partition", "power_cap_w")
-        known = {name: getattr(state, name) for name in names if getattr(state, name) is not None}
-        return {
-            "kind": kind,
-            **known,
-            **({"driver_major": state.driver.partition(".")[0]} if state and state.driver else {}),
-        }
-    if kind != "cuda":
-        return None
+        return {"kind": kind, **_amd_facts(device, int(index or 0))}
+    return {"kind": kind, **_nvidia_facts(int(index or 0))} if kind == "cuda" else None
+
+
+def _nvidia_facts(index: int) -> dict[str, Any]:
+    """By NVML; where that tells no name, by CUDA's driver. Of a card in MIG mode also which part of it computes."""
+    seen = describe_cuda(index)
+    facts: dict[str, Any] = {}
     try:
         import pynvml
-    except ImportError:
-        return {"kind": kind, "note": "install nvidia-ml-py for its name, driver and power cap"}
-    try:
+
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(index or 0))
-        return {
-            "kind": kind,
-            "name": pynvml.nvmlDeviceGetName(handle),
-            "driver_major": str(pynvml.nvmlSystemGetDriverVersion()).partition(".")[0],
-            "power_cap_w": pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
-        }
-    except pynvml.NVMLError as error:
-        return {"kind": kind, "note": f"NVML: {error}"}
+        handle = find_handle(pynvml, index, os.environ.get("CUDA_VISIBLE_DEVICES"), seen.bus_id if seen else None)
+    except Exception:  # no library, no driver, or a device list that cannot be understood
+        return _seen_facts(seen)
+    calls: dict[str, Callable[[], Any]] = {
+        "name": lambda: text(pynvml.nvmlDeviceGetName(handle)),
+        "driver_major": lambda: text(pynvml.nvmlSystemGetDriverVersion()).partition(".")[0],
+        "power_cap_w": lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
+    }
+    for name, call in calls.items():
+        with suppress(Exception):  # not supported by this device, or no right
+            facts[name] = call()
+    parted = False
+    with suppress(Exception):
+        parted = bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
+    if parted or "name" not in facts or " MIG " in facts["name"]:
+        part = _seen_facts(seen)
+        if parted and seen is not None:
+            part["memory_gib"] = round(seen.memory_bytes / 2**30)
+        facts = {**part, **facts} | ({"partition": "MIG"} if parted else {})
+    return facts
+
+
+def _seen_facts(seen: CudaDevice | None) -> dict[str, Any]:
+    return {} if seen is None else {"name": seen.name, "multiprocessors": seen.multiprocessors}
+
+
+def _amd_facts(device: str, index: int) -> dict[str, Any]:
+    """By amdsmi; without it by the topology of the kernel driver."""
+    state = open_telemetry(device).read().device
+    names = ("name", "partition", "power_cap_w")
+    facts = {name: getattr(state, name) for name in names if getattr(state, name) is not None}
+    if state is not None and state.driver:
+        facts["driver_major"] = state.driver.partition(".")[0]
+    if "name" not in facts:
+        shown = [
+            name.strip() for name in os.environ.get("HIP_VISIBLE_DEVICES", "").split(",") if name.strip().isdigit()
+        ]
+        place = int(shown[index]) if index < len(shown) else index
+        nodes = rocm_nodes()
+        known = nodes[place] if place < len(nodes) else {}
+        facts |= {name: known[name] for name in ("gfx_target_version", "device_id", "simd_count") if name in known}
+    return facts
 
 
 def git_commit(folder: Path) -> str | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
+from benchrun.runner.devices import describe_cuda
 from benchrun.runner.telemetry.interface import DeviceTelemetry, Unreadable
 from benchrun.runner.telemetry.state import DeviceState, EnergyCount, Reader, describe
 
@@ -37,22 +39,32 @@ def open_nvidia(index: int) -> DeviceTelemetry:
         import pynvml
     except ImportError:
         return Unreadable("nvidia", MISSING)
-    return attach(pynvml, index, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    known = describe_cuda(index)
+    return attach(pynvml, index, os.environ.get("CUDA_VISIBLE_DEVICES"), known.bus_id if known else None)
 
 
-def attach(nvml: ModuleType, index: int, visible: str | None = None) -> DeviceTelemetry:
-    """The GPU that CUDA calls `index` where `visible` ($CUDA_VISIBLE_DEVICES) names some of NVML's devices."""
+def attach(nvml: ModuleType, index: int, visible: str | None = None, bus_id: str | None = None) -> DeviceTelemetry:
+    """The GPU that CUDA calls `index`: see `find_handle`."""
     try:
         nvml.nvmlInit()
-        return NvidiaDevice(nvml, find_handle(nvml, index, visible))
+        return NvidiaDevice(nvml, find_handle(nvml, index, visible, bus_id))
     except Exception as error:  # NVMLError in its many kinds, or a device list that cannot be understood
         return Unreadable("nvidia", f"NVML: {describe(error)}")
 
 
-def find_handle(nvml: ModuleType, index: int, visible: str | None) -> Any:
-    """NVML numbers all devices, CUDA those of $CUDA_VISIBLE_DEVICES in its order, by number or by UUID."""
+def find_handle(nvml: ModuleType, index: int, visible: str | None, bus_id: str | None = None) -> Any:
+    """NVML's handle of the device that CUDA calls `index`, by `bus_id`, the place on the PCI bus that CUDA's driver told.
+
+    NVML numbers all devices by that place; CUDA only those of $CUDA_VISIBLE_DEVICES (`visible`: numbers or UUIDs), and by
+    $CUDA_DEVICE_ORDER the fastest first. A MIG instance has the place of its whole card: it is taken by its UUID where it is named.
+    """
     names = [name.strip() for name in (visible or "").split(",") if name.strip()]
-    name = names[index] if names else str(index)
+    name = names[index] if index < len(names) else str(index)
+    if bus_id is not None and not name.startswith("MIG-"):
+        with suppress(Exception):  # NVMLError in its many kinds; then by number
+            return nvml.nvmlDeviceGetHandleByPciBusId(bus_id)
+    if names:
+        name = names[index]  # IndexError: CUDA shows fewer
     return nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else nvml.nvmlDeviceGetHandleByUUID(name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,3 +29,12 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
         monkeypatch.setenv("DOUBLE", json.dumps((deeds or {}) | more))
 
     return tell
+
+
+@pytest.fixture(scope="session")
+def driver_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A driver of our own, CUDA's and HIP's in one: see `driver_double.c`."""
+    built = tmp_path_factory.mktemp("driver") / "libdriver.so"
+    source = Path(__file__).with_name("driver_double.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", built, source], check=True)
+    return built

@@ -2,6 +2,7 @@
    The handles are beyond 32 bits, as real ones are: a binding that cuts them fails here. */
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define CONTEXT ((void *)0x7f0011112222ULL)
 #define EVENT(n) ((void *)(0x7f0033334440ULL + (n)))
@@ -50,6 +51,11 @@ static int memory(size_t *free_bytes, size_t *total)
 int cuInit(unsigned flags) { return flags; }
 int cuDeviceGetCount(int *count) { *count = 2; return failing; }
 int cuDeviceGet(int *out, int index) { *out = index + 100; return index > 1 ? 101 : 0; }
+/* two cards of one kind, the second one smaller */
+int cuDeviceGetName(char *name, int size, int which) { snprintf(name, size, "Card %d", which - 100); return failing; }
+int cuDeviceTotalMem_v2(size_t *bytes, int which) { *bytes = which == 100 ? 141ULL << 30 : 80ULL << 30; return failing; }
+int cuDeviceGetAttribute(int *out, int what, int which) { *out = which == 100 ? 132 : 114; return what == 16 ? failing : 1; }
+int cuDeviceGetPCIBusId(char *id, int size, int which) { snprintf(id, size, "0000:%02X:00.0", which == 100 ? 0xCB : 0x1A); return failing; }
 int cuDevicePrimaryCtxRetain(void **context, int which) { device = which - 100; *context = CONTEXT; return 0; }
 int cuCtxSetCurrent(void *context) { current = context; return context == CONTEXT ? 0 : 201; }
 int cuEventCreate(void **event, unsigned flags) { return current && !flags ? create(event) : 201; }

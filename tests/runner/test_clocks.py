@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 import time
 from pathlib import Path
 
@@ -18,20 +17,12 @@ from tests.runner.scripted import MS, ScriptedSession, ScriptedTime, input_sets
 STREAM = 0x7F00_5555_6660
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = tmp_path_factory.mktemp("driver") / "libdriver.so"
-    source = Path(__file__).with_name("driver_double.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", built, source], check=True)
-    return built
-
-
 @pytest.fixture
-def driver(library: Path, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
-    monkeypatch.setattr(clocks, "CUDA_DRIVER", str(library))
-    monkeypatch.setattr(clocks, "HIP_RUNTIME", str(library))
-    monkeypatch.setattr(devices, "CUDA_DRIVER", str(library))
-    double = ctypes.CDLL(str(library))
+def driver(driver_library: Path, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
+    monkeypatch.setattr(clocks, "CUDA_DRIVER", str(driver_library))
+    monkeypatch.setattr(clocks, "HIP_RUNTIME", str(driver_library))
+    monkeypatch.setattr(devices, "CUDA_DRIVER", str(driver_library))
+    double = ctypes.CDLL(str(driver_library))
     for name in ("stream_seen", "records_seen"):
         getattr(double, name).restype = ctypes.c_uint64
     double.pass_ms.argtypes = [ctypes.c_double]

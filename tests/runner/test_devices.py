@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
 
 from benchrun.runner import devices
-from benchrun.runner.devices import cgroup_quota, list_devices, usable_cores
+from benchrun.runner.devices import CudaDevice, cgroup_quota, list_devices, usable_cores
 
 
 def test_gpus_come_before_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +26,21 @@ def test_a_machine_without_a_driver_has_no_gpu(monkeypatch: pytest.MonkeyPatch, 
     assert devices.rocm_count.__wrapped__(tmp_path / "nosuch") == 0
 
 
+def test_what_cudas_driver_says_of_a_device(driver_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = devices.describe_cuda.__wrapped__
+    monkeypatch.setattr(devices, "CUDA_DRIVER", str(driver_library))
+    double = ctypes.CDLL(str(driver_library))
+    double.restart()
+    assert ask(0) == CudaDevice("Card 0", 141 << 30, 132, "0000:CB:00.0")
+    assert ask(1) == CudaDevice("Card 1", 80 << 30, 114, "0000:1A:00.0")
+    assert ask(2) is None  # there are two
+    double.fail_with(999)
+    assert ask(0) is None
+    double.restart()
+    monkeypatch.setattr(devices, "CUDA_DRIVER", "libnosuchdriver.so.1")
+    assert ask(0) is None
+
+
 def test_amd_gpus_are_the_nodes_with_compute_units(tmp_path: Path) -> None:
     for node, simds in enumerate(["0", "304", "304"]):
         (tmp_path / str(node)).mkdir()
@@ -32,7 +48,10 @@ def test_amd_gpus_are_the_nodes_with_compute_units(tmp_path: Path) -> None:
     (tmp_path / "3").mkdir()  # a GPU that this container may not see
     (tmp_path / "4").mkdir()
     (tmp_path / "4" / "properties").write_text("")
-    assert devices.rocm_count.__wrapped__(tmp_path) == 2
+    (tmp_path / "10").mkdir()  # after 2, not after 1
+    (tmp_path / "10" / "properties").write_text("simd_count 208\ngfx_target_version 90010\nname text\n")
+    assert devices.rocm_count.__wrapped__(tmp_path) == 3
+    assert [node["simd_count"] for node in devices.rocm_nodes(tmp_path)] == [304, 304, 208]
 
 
 @pytest.mark.parametrize(

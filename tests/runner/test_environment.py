@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchrun.runner import environment
+from benchrun.runner.devices import CudaDevice
 from benchrun.runner.environment import (
     benchrun_version,
     cpu_model,
@@ -75,38 +76,105 @@ class NVMLError(Exception):
     pass
 
 
+H200 = CudaDevice("NVIDIA H200", 150754820096, 132, "0000:CB:00.0")
+SLICE = CudaDevice("NVIDIA H200 MIG 1g.18gb", 18 << 30, 16, "0000:CB:00.0")
+PLACES = {"0000:1A:00.0": 0, "0000:CB:00.0": 1}
+
+
+def refuse(*_: object) -> None:
+    raise NVMLError("Not Supported")
+
+
 def fake_nvml(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """NVML with two cards, the second one an H200."""
     module = types.ModuleType("pynvml")
     calls: dict[str, object] = {
         "NVMLError": NVMLError,
         "nvmlInit": lambda: None,
-        "nvmlDeviceGetHandleByIndex": lambda index: f"handle {index}",
-        "nvmlDeviceGetName": lambda handle: f"NVIDIA H200 ({handle})",
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetHandleByPciBusId": lambda place: PLACES[place],
+        "nvmlDeviceGetHandleByUUID": lambda uuid: uuid,
+        "nvmlDeviceGetName": lambda handle: ["NVIDIA L4", "NVIDIA H200"][handle],
         "nvmlSystemGetDriverVersion": lambda: "580.65.06",
-        "nvmlDeviceGetPowerManagementLimit": lambda handle: 700_000,
+        "nvmlDeviceGetPowerManagementLimit": lambda handle: [72_000, 700_000][handle],
+        "nvmlDeviceGetMigMode": lambda handle: [0, 0],
     }
     for name, value in (calls | changes).items():
         setattr(module, name, value)
     monkeypatch.setitem(sys.modules, "pynvml", module)
 
 
+def see(monkeypatch: pytest.MonkeyPatch, *shown: CudaDevice) -> None:
+    """Let CUDA's driver show these devices to this process."""
+    monkeypatch.setattr(environment, "describe_cuda", lambda index: shown[index] if index < len(shown) else None)
+
+
+def fingerprint(device: str) -> str:
+    return read_environment(device).fingerprint
+
+
 def test_an_nvidia_gpu_is_described_by_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_nvml(monkeypatch)
-    assert gpu_facts("cuda:1") == {
-        "kind": "cuda", "name": "NVIDIA H200 (handle 1)", "driver_major": "580", "power_cap_w": 700.0,
+    expected = {"kind": "cuda", "name": "NVIDIA H200", "driver_major": "580", "power_cap_w": 700.0}
+    see(monkeypatch)
+    assert gpu_facts("cuda:1") == expected
+    see(monkeypatch, H200)  # CUDA_VISIBLE_DEVICES=1, or CUDA's order of speed: its first is NVML's second
+    assert gpu_facts("cuda:0") == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    see(monkeypatch)
+    assert gpu_facts("cuda:0") == expected
+    assert gpu_facts("cpu") is None
+
+
+def test_the_fingerprint_of_an_h200_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in docs/measurements; every database that NVML was there for keeps its series."""
+    fake_nvml(monkeypatch, nvmlDeviceGetHandleByIndex=lambda index: 1)
+    see(monkeypatch, H200)
+    told = '{"driver_major": "580", "kind": "cuda", "name": "NVIDIA H200", "power_cap_w": 700.0}'
+    assert json.dumps(gpu_facts("cuda:0"), sort_keys=True) == told
+
+
+def test_a_part_of_a_card_is_other_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_nvml(monkeypatch, nvmlDeviceGetMigMode=lambda handle: [1, 1])
+    see(monkeypatch, SLICE)
+    facts = gpu_facts("cuda:0")
+    assert facts == {
+        "kind": "cuda", "name": "NVIDIA H200", "driver_major": "580", "power_cap_w": 700.0,
+        "partition": "MIG", "multiprocessors": 16, "memory_gib": 18,
     }  # fmt: skip
-    assert gpu_facts("cpu") is None and gpu_facts("rocm:0") == {"kind": "rocm"}
+    see(monkeypatch)
+    assert (gpu_facts("cuda:1") or {})["partition"] == "MIG"
 
 
-def test_what_nvml_does_not_tell_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise NVMLError("Driver Not Loaded")
-
-    fake_nvml(monkeypatch, nvmlInit=refuse)
-    assert gpu_facts("cuda:0") == {"kind": "cuda", "note": "NVML: Driver Not Loaded"}
+def test_without_nvml_cudas_driver_tells_cards_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    found = gpu_facts("cuda:0")
-    assert found is not None and "nvidia-ml-py" in found["note"]
+    see(monkeypatch, H200, CudaDevice("NVIDIA L4", 24 << 30, 58, "0000:1A:00.0"))
+    assert gpu_facts("cuda:0") == {"kind": "cuda", "name": "NVIDIA H200", "multiprocessors": 132}
+    assert fingerprint("cuda:0") != fingerprint("cuda:1")
+    details = read_environment("cuda:0").details
+    assert "nvidia-ml-py" in details["unknown"]["device"] and "CB:00" not in json.dumps(details)
+    see(monkeypatch)
+    assert gpu_facts("cuda:0") == {"kind": "cuda"}
+
+
+def test_what_a_driver_refuses_is_left_out_and_not_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    see(monkeypatch, H200)
+    fake_nvml(monkeypatch, nvmlInit=refuse)
+    assert gpu_facts("cuda:0") == {"kind": "cuda", "name": "NVIDIA H200", "multiprocessors": 132}
+    fake_nvml(monkeypatch, nvmlDeviceGetPowerManagementLimit=refuse, nvmlDeviceGetMigMode=refuse)
+    assert gpu_facts("cuda:0") == {"kind": "cuda", "name": "NVIDIA H200", "driver_major": "580"}
+    fake_nvml(monkeypatch, nvmlDeviceGetName=refuse)
+    assert (gpu_facts("cuda:0") or {})["name"] == "NVIDIA H200"
+
+
+def test_without_amdsmi_the_kernels_topology_tells_gpus_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "amdsmi", None)
+    nodes = [{"simd_count": 416, "gfx_target_version": 90010, "device_id": 29708}, {"simd_count": 1216}]
+    monkeypatch.setattr(environment, "rocm_nodes", lambda: nodes)
+    assert gpu_facts("rocm:0") == {"kind": "rocm", **nodes[0]} and gpu_facts("rocm:1") == {"kind": "rocm", **nodes[1]}
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
+    assert gpu_facts("rocm:0") == {"kind": "rocm", **nodes[1]}
+    assert gpu_facts("rocm:7") == {"kind": "rocm"}
 
 
 def test_the_commit_of_a_repository(tmp_path: Path) -> None:

@@ -135,10 +135,18 @@ def test_cudas_numbers_are_those_of_the_visible_devices() -> None:
     class Handles:
         nvmlDeviceGetHandleByIndex = staticmethod(lambda index: index)  # noqa: N815 - NVML's name
         nvmlDeviceGetHandleByUUID = staticmethod(lambda uuid: uuid)  # noqa: N815
+        nvmlDeviceGetHandleByPciBusId = staticmethod({"0000:CB:00.0": 3}.__getitem__)  # noqa: N815
 
     nvml = Handles()
     assert find_handle(nvml, 1, None) == find_handle(nvml, 1, "") == 1  # type: ignore[arg-type]
     assert find_handle(nvml, 1, "3, 5") == 5 and find_handle(nvml, 0, "GPU-x") == "GPU-x"  # type: ignore[arg-type]
+    # the place on the bus, that CUDA's driver tells, holds whatever the order ($CUDA_DEVICE_ORDER) …
+    assert find_handle(nvml, 0, "1", "0000:CB:00.0") == find_handle(nvml, 0, None, "0000:CB:00.0") == 3  # type: ignore[arg-type]
+    # … but for a part of a card, and where NVML does not know it
+    assert find_handle(nvml, 0, "MIG-x", "0000:CB:00.0") == "MIG-x"  # type: ignore[arg-type]
+    assert find_handle(nvml, 0, "2", "0000:FF:00.0") == 2  # type: ignore[arg-type]
+    with pytest.raises(IndexError):
+        find_handle(nvml, 1, "2")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("nvml", [Nvml("idle", ("nvmlInit",)), Nvml("idle", ("nvmlDeviceGetHandleByIndex",))])
