@@ -130,10 +130,16 @@ def find_tokenizers(request: SweepRequest, specs: Sequence[ModelSpec], given: Pa
     from benchrun.backends.catalogue import ModelError, find_source
     from benchrun.backends.tokenisation import find_tokenizer
 
-    folders = {find_source(model).name: Path(model).expanduser() for model in request.models}
+    folders = {
+        find_source(model).name: Path(model).expanduser()
+        for model in request.models
+        if Path(model).expanduser().exists()
+    }
     found: dict[str, Path] = {}
     for spec in specs:
-        places = [folders[spec.name]] if folders.get(spec.name, Path()).is_dir() and spec.name in folders else []
+        places = (
+            [folders[spec.name]] if spec.name in folders else []
+        )  # a built-in name is no folder, and has none beside it
         places += [Path(spec.weights_path)] if spec.weights_path else []
         if given is not None:
             places = [given.expanduser()]
