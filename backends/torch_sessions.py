@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -182,7 +183,7 @@ class CompileSession(StaticSession):
     Sessions that are open together (the buckets of a point) share the compiler; the first one starts it empty, the last one empties it.
     """
 
-    _open: ClassVar[set[int]] = set()  # by identity
+    _open: ClassVar[WeakSet[CompileSession]] = WeakSet()
     _made: ClassVar[int] = 0  # since the compiler was empty
 
     def __init__(self, module: Encoder, point: Point, device: torch.device) -> None:
@@ -202,7 +203,8 @@ class CompileSession(StaticSession):
         # the CUDA graphs of all compiled sessions share one pool of memory: what one leaves there the next one writes over
         self._copies = point.layout == "bucketed" and device.type == "cuda"
         self._join()
-        self._call = torch.compile(module, backend=self._compile, fullgraph=True, dynamic=False)
+        backend = inductor("default" if self._mode == CAPTURED else self._mode, self._spy)
+        self._call = torch.compile(module, backend=backend, fullgraph=True, dynamic=False)
         try:
             with memory_errors():
                 for _ in range(CAPTURE_WARMUPS):  # reduce-overhead records its graph on the second call
@@ -276,28 +278,19 @@ class CompileSession(StaticSession):
             torch._dynamo.reset()
             torch._dynamo.utils.counters.clear()
             CompileSession._made = 0
-        CompileSession._open.add(id(self))
+        CompileSession._open.add(self)
         CompileSession._made += 1
         # beyond its limit (8) dynamo refuses to compile; a session's own recompilation is noticed by `facts`
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, CompileSession._made + 1)
 
     def _leave(self) -> None:
-        CompileSession._open.discard(id(self))
+        CompileSession._open.discard(self)
         if not CompileSession._open:
             torch._dynamo.reset()  # frees compiled code and its graph memory
 
     def _observe(self) -> OperatorSpy:
         """The operators of the graph that was compiled."""
         return self._spy
-
-    def _compile(self, graph: torch.fx.GraphModule, example: list[Any]) -> Any:
-        """Inductor, with a note of what it was given."""
-        for node in graph.graph.nodes:
-            if node.op == "call_function":
-                self._spy.note(getattr(node.target, "__name__", "").removesuffix(".default"), node.meta.get("example_value"), node.kwargs)
-        mode = "default" if self._mode == CAPTURED else self._mode
-        options = torch._inductor.list_mode_options(mode, dynamic=False)
-        return torch._inductor.compile(graph, example, options=options)
 
 
 class GraphSession(StaticSession):
@@ -330,6 +323,23 @@ class GraphSession(StaticSession):
     def close(self) -> None:
         self._graph.reset()
         super().close()
+
+
+def inductor(mode: str, spy: OperatorSpy) -> Callable[[torch.fx.GraphModule, list[Any]], Any]:
+    """The compiler in one of its modes, as torch.compile takes it; `spy` notes what it is given.
+
+    Not a method: the compiler keeps it for as long as it keeps code, and would keep the session.
+    """
+
+    def compile_graph(graph: torch.fx.GraphModule, example: list[Any]) -> Any:
+        for node in graph.graph.nodes:
+            if node.op == "call_function":
+                name = getattr(node.target, "__name__", "").removesuffix(".default")
+                spy.note(name, node.meta.get("example_value"), node.kwargs)
+        options = torch._inductor.list_mode_options(mode, dynamic=False)
+        return torch._inductor.compile(graph, example, options=options)
+
+    return compile_graph
 
 
 class OperatorSpy(TorchDispatchMode):
