@@ -52,3 +52,15 @@ def test_least_bytes_and_launches() -> None:
     assert least_work(shape, "layers", "fp16", (16, 16), captured=True).launches == 1
     more = least_work(shape, "qa", "fp16", (16,) * 4)
     assert more.least_bytes > half.least_bytes and set(DTYPE_BYTES) == set(DTYPES)
+
+
+def test_work_is_that_of_the_true_lengths() -> None:
+    shape = named_spec("tiny").shape
+    mixed, single = (
+        least_work(shape, "qa", "fp32", (16, 4, 4)),
+        (least_work(shape, "qa", "fp32", (n,)) for n in (16, 4, 4)),
+    )
+    assert mixed.flops == sum(each.flops for each in single)
+    # the same tokens in one sequence attend to more
+    h, layers = shape.hidden_size, shape.layers
+    assert least_work(shape, "qa", "fp32", (24,)).flops - mixed.flops == 4 * h * layers * (24**2 - 16**2 - 2 * 4**2)

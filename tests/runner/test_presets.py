@@ -45,7 +45,8 @@ def test_every_setting_reaches_the_request() -> None:
     given: dict[str, Any] = {
         "backend": "torch,ort:cpu,trt", "model": ["tiny", "bert-base"], "head": "qa", "weights": "folder",
         "override": ["num_hidden_layers=2", "hidden_act=relu"], "opt": {"torch.attention": "eager"}, "batch": "1..4*2", "seq": 32,
-        "dtype": "fp32", "device": "cpu", "workload": "padded", "threads": 3, "launches": 2, "timeout": 7, "try-all": True,
+        "dtype": "fp32", "device": "cpu", "workload": "padded", "layout": "packed", "threads": 3,
+        "launches": 2, "timeout": 7, "try-all": True,
         "iterations": 11, "warmup": 0, "max-time": 1, "transfers": "exclude", "repeats": 2, "engine-per-point": True,
     }  # fmt: skip
     assert set(given) == set(SETTINGS)
@@ -61,6 +62,7 @@ def test_every_setting_reaches_the_request() -> None:
         dtypes=("fp32",),
         device="cpu",
         workloads=("padded",),
+        layouts=("packed",),
         threads=3,
         launches=2,
         timeout_s=7.0,
