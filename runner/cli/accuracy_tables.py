@@ -46,7 +46,7 @@ def open_accuracy_output(as_json: bool, gate: float | None) -> AccuracyOutput:
 
 def accuracy_tables(record: RunRecord, gate: float | None) -> Iterator[RenderableType]:
     """One table for each model, length and workload: a line a point, its mean scores over the launches."""
-    percents = tuple(dict.fromkeys((*PERCENTS, *([] if gate is None else [gate]))))
+    percents = PERCENTS if gate is None or gate in PERCENTS else (*PERCENTS, gate)
     blocks: dict[tuple[str | None, ...], list[PlannedPoint]] = {}
     for planned in record.points:
         p = planned.point
