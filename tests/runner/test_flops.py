@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchrun.backends.catalogue import ModelSpec, named_spec
-from benchrun.backends.contract import DTYPES, HEADS
+from benchrun.backends.contract import DTYPES, HEADS, TRAINING_DTYPES
 from benchrun.backends.models import load_model
 from benchrun.runner.flops import DTYPE_BYTES, LAUNCHES_PER_LAYER, least_work, parameters
 
@@ -51,7 +51,7 @@ def test_least_bytes_and_launches() -> None:
     assert half.launches == 2 * LAUNCHES_PER_LAYER and half.flops == whole.flops
     assert least_work(shape, "layers", "fp16", (16, 16), captured=True).launches == 1
     more = least_work(shape, "qa", "fp16", (16,) * 4)
-    assert more.least_bytes > half.least_bytes and set(DTYPE_BYTES) == set(DTYPES)
+    assert more.least_bytes > half.least_bytes and set(DTYPE_BYTES) == {*DTYPES, *TRAINING_DTYPES}
 
 
 def test_work_is_that_of_the_true_lengths() -> None:
