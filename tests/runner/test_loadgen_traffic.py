@@ -150,7 +150,7 @@ def test_minima_know_where_they_come_from() -> None:
     assert again == own and read_minima("server", {}) == choose_minima("server")
     assert describe_minima(own.to_settings()) == "own minima: 2.5 s and 1,000 queries, out of 256 samples"
     assert describe_minima({}) == "usual minima"
-    assert (Minima(600, 1, 1).probe_s, Minima(30, 1, 1).probe_s, Minima(1, 1, 1).probe_s) == (20, 5, 1)
+    assert (Minima(600, 1, 1).probe_s, Minima(30, 1, 1).probe_s, Minima(1, 1, 1).probe_s) == (20, 5, 0.5)
 
 
 @pytest.mark.parametrize(
