@@ -86,6 +86,7 @@ class StepCheck:
 
     def _hold(self, session: TrainingSession) -> tuple[Mapping[str, FloatArray], float]:
         """The step of set 0, and the mean loss of all sets, without dropout: what training lowers, free of its noise."""
+        found: Mapping[str, FloatArray] = {}
         held = []
         for each in reversed(self.sets):
             session.bind(each)
