@@ -70,7 +70,7 @@ def show(database: Database) -> None:
     drawn = pairs[(pairs[speed.column] > 0) & pairs["value"].notna()] if not pairs.empty else pairs
     charts = {}
     if drawn.empty:
-        show_empty("Nothing to draw", "No scored artefact has this figure in this workload. The scores are below.")
+        show_empty("Nothing to draw", "No scored artefact has this figure in this workload.")
     else:
         chart = accuracy_chart(drawn, speed, title, current_look())
         charts["Chart as SVG"] = draw(chart, f"{title} against {speed.axis}, one point an artefact")
@@ -78,7 +78,7 @@ def show(database: Database) -> None:
             "Ringed: no other one is faster and scores as much. Dashed: 99 % and 99.9 % of the fp32 score, where all were "
             "compared with the same one."
         )
-    st.html(score_table(drawn, speed, best_mask(drawn, speed) if not drawn.empty else []))
+        st.html(score_table(drawn, speed, best_mask(drawn, speed)))
     show_left_out([LeftOut(text) for text in left_out(chosen, drawn)])
     offer("accuracy", public(drawn if not drawn.empty else chosen), charts)
     filters.commit()
@@ -88,10 +88,15 @@ def left_out(scores: pd.DataFrame, drawn: pd.DataFrame) -> list[str]:
     """Scored artefacts that have no place in the chart, in words."""
     named_ = add_series(scores)
     there = set() if drawn.empty else {tuple(row) for row in drawn[_IDENTITY].itertuples(index=False)}
-    missing = [row.series for row in rows_of(named_) if tuple(getattr(row, name) for name in _IDENTITY) not in there]
-    if not missing:
-        return []
-    return [f"{count(len(missing), 'scored artefact')} without this speed: {', '.join(missing[:8])}"[:MANY]]
+    missing = [row for row in rows_of(named_) if tuple(getattr(row, name) for name in _IDENTITY) not in there]
+    wrong = [f"{row.series} ({figure(row.value)})" for row in missing if not row.valid]
+    slow = [f"{row.series} ({figure(row.value)})" for row in missing if row.valid]
+    said = {"whose answers failed the parity check": wrong, "without this speed": slow}
+    return [
+        f"{count(len(each), 'scored artefact')} {what}: {', '.join(each[:8])}"[:MANY]
+        for what, each in said.items()
+        if each
+    ]
 
 
 _IDENTITY = ["weights", "backend", "variant", "options", "dtype"]
@@ -101,7 +106,7 @@ def score_table(points: pd.DataFrame, speed: Figure, best: list[bool]) -> str:
     """The points as HTML, the best score first."""
     columns = [
         Column("artefact"), Column("score", number=True), Column("fp32", number=True), Column("of fp32", number=True),
-        Column("n", number=True), Column(speed.title, speed.unit, number=True), Column("answer"), Column("scored"),
+        Column("n", number=True), Column(speed.title, speed.unit, number=True), Column("scored"),
     ]  # fmt: skip
     rows: list[tuple[float, list[Cell | str]]] = []
     for row, ringed in zip(rows_of(points), best, strict=True):
@@ -112,11 +117,11 @@ def score_table(points: pd.DataFrame, speed: Figure, best: list[bool]) -> str:
                 [
                     Cell(row.series, "strong" if ringed else ""), figure(row.value),
                     figure(row.reference) if known(row.reference) else DASH, share, figure(row.n), figure(getattr(row, speed.column)),
-                    Cell("right", "") if row.status == "ok" else Cell("differs from fp32", "failed"), moment(row.scored),
+                    moment(row.scored),
                 ],
             )
         )  # fmt: skip
-    return table(columns, [cells for _, cells in sorted(rows, key=lambda each: each[0])]) if rows else ""
+    return table(columns, [cells for _, cells in sorted(rows, key=lambda each: each[0])])
 
 
 def _choose_scores(database: Database, filters: Filters, scores: pd.DataFrame) -> pd.DataFrame:

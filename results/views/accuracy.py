@@ -22,14 +22,26 @@ if TYPE_CHECKING:
 
 ARTEFACT = ("model", "overrides", "weights", "backend", "variant", "options", "device", "dtype")
 SHAPE = ("head", "workload", "protocol", "batch", "seq")  # what has to be alike for two speeds to share an axis
-SCORED = ("fingerprint", *ARTEFACT, "task", "metric", "value", "n", "reference", "launches", "score_run_id", "scored")
+SCORED = (
+    "fingerprint",
+    *ARTEFACT,
+    "task",
+    "metric",
+    "value",
+    "n",
+    "reference",
+    "launches",
+    "valid",
+    "score_run_id",
+    "scored",
+)
 _DOCUMENTS = ("overrides", "options")
 
 
 def scored_artefacts(connection: Connection) -> pd.DataFrame:
     """The latest score of each artefact on each machine by task and metric, the mean of that run's launches; columns: `SCORED`.
 
-    Answers that failed the parity check count too (`int8` may be good enough): what failed otherwise has no score.
+    `valid`: the answers also passed the parity check, in every launch.
     """
     import pandas as pd
 
@@ -39,7 +51,11 @@ def scored_artefacts(connection: Connection) -> pd.DataFrame:
     same = ["fingerprint", *ARTEFACT, "task", "metric"]
     each_run = found.groupby([*same, "run_id", "run_started"], sort=False, dropna=False)
     means = each_run.agg(
-        value=("value", "mean"), n=("n", "first"), reference=("reference", "first"), launches=("replicate", "nunique")
+        value=("value", "mean"),
+        n=("n", "first"),
+        reference=("reference", "first"),
+        launches=("replicate", "nunique"),
+        valid=("status", lambda found: bool((found == "ok").all())),
     ).reset_index()
     latest = means.sort_values("run_started").drop_duplicates(same, keep="last")
     return latest.rename(columns={"run_id": "score_run_id", "run_started": "scored"})[list(SCORED)].reset_index(
@@ -66,8 +82,9 @@ def artefact_speeds(connection: Connection, fingerprint: str, clock: str = "host
 
 
 def join_speed(scores: pd.DataFrame, speeds: pd.DataFrame) -> pd.DataFrame:
-    """Scores of one machine beside the `ok` speeds of the same artefacts: a row for each pair. Pure."""
-    right = speeds[speeds["status"].isin(["ok", "invalid"])].drop(columns=["fingerprint", "n", "launches"])
+    """Scores of one machine beside the speeds of the same artefacts: a row for each pair. Wrong answers have no part in it. Pure."""
+    scores = scores[scores["valid"].astype(bool)]
+    right = speeds[speeds["status"] == "ok"].drop(columns=["fingerprint", "n", "launches"])
     return scores.merge(right, on=list(ARTEFACT), how="inner")
 
 
