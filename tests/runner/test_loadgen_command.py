@@ -16,6 +16,7 @@ import pytest
 
 from benchrun.results import open_store
 from benchrun.results.records import MeasurementRecord, RunRecord
+from benchrun.runner.cli import run
 from tests.conftest import Bench, Outcome
 
 # a limit that a busy machine keeps: how quick it is does not matter here
@@ -101,7 +102,7 @@ def test_server_is_valid_with_both_engines(bench: Bench) -> None:
         "--scenario",
         "server",
         "--target-qps",
-        "50",
+        "150",
         "--min-queries",
         "500",
         "--backend",
@@ -112,7 +113,7 @@ def test_server_is_valid_with_both_engines(bench: Bench) -> None:
     for each in assert_valid(bench, outcome, 2):
         told = each.row.facts["loadgen"]
         assert told["early_stopping"] is True and told["min_duration_met"] is True and told["probes"] == []
-        assert each.row.throughput_seq_s == pytest.approx(50, rel=0.3) and told["qps"] == 50
+        assert each.row.throughput_seq_s == pytest.approx(150, rel=0.3) and told["qps"] == 150
 
 
 def test_the_highest_rate_of_server_is_looked_for(bench: Bench) -> None:
@@ -129,17 +130,17 @@ def test_the_highest_rate_of_server_is_looked_for(bench: Bench) -> None:
 
 def test_what_is_shown_fits_a_terminal_and_is_shown_again(bench: Bench) -> None:
     narrow = Bench(bench.folder, {"COLUMNS": "80"})
-    outcome = narrow("loadgen", "--scenario", "server", "--target-qps", "20", "--min-queries", "500", *QUICK, *SERVER)
+    outcome = narrow("loadgen", "--scenario", "server", "--target-qps", "200", "--min-queries", "500", *QUICK, *SERVER)
     assert outcome.status == 0, outcome.err
     assert all(len(line) <= 80 for line in outcome.out.splitlines()[3:])
-    for words in ("p50", "p97", "p99.9", "VALID", "own minima", "20 queries/s under 5000 ms"):
+    for words in ("p50", "p97", "p99.9", "VALID", "own minima", "200 queries/s under 5000 ms"):
         assert words in outcome.out
     assert "own minima: 1 s and 500 queries, out of 256 samples" in outcome.err and "iterations" not in outcome.err
     assert narrow("show", "last").out == outcome.out
     (point,) = narrow("show", "last", "--json").document["points"]
     assert point["host_ms"]["p99"] > 0 and point["facts"]["loadgen"]["validity"] == "VALID" and point["tflop_s"] is None
     assert (
-        point["workload"] == "loadgen:server:20qps:5000ms:fixed:padded"
+        point["workload"] == "loadgen:server:200qps:5000ms:fixed:padded"
         and point["key"] == narrow("show", "last", "--json").document["points"][0]["key"]
     )
 
@@ -215,10 +216,19 @@ def assert_refused(outcome: Outcome, *words: str) -> None:
         (("--scenario", "offline", "--resume", "last"), ("leave the other options out",)),
     ],
 )
-def test_what_makes_no_sense_is_refused(given: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
-    fresh = Bench(tmp_path)
-    assert_refused(fresh("loadgen", *given), *words)
-    assert not fresh.db.exists()
+def test_what_makes_no_sense_is_refused(
+    given: tuple[str, ...],
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BENCHRUN_DB", str(tmp_path / "runs.db"))
+    status = run(["loadgen", *given])
+    said = capsys.readouterr()
+    assert_refused(Outcome(status, said.out, said.err), *words)
+    assert not (tmp_path / "runs.db").exists()
 
 
 def test_a_preset_may_be_planned_and_changed(tmp_path: Path) -> None:
@@ -263,7 +273,6 @@ def test_an_invalid_run_is_kept_shown_and_exits_1(bench: Bench) -> None:
 
 
 def test_without_loadgen_one_sentence_says_how_to_get_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchrun.runner.cli import run
     from benchrun.runner.loadgen import trial
 
     monkeypatch.setattr(trial, "DISTRIBUTION", "no-such-distribution")
