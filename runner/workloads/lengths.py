@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from benchrun.runner.bench import Bench
     from benchrun.runner.worker import Progress
 
+GRAIN = 8  # static packed shapes are multiples of this: else the compiler weighs padding each matrix product
+
 
 def canonical(text: str) -> str:
     """`lengths:MIX:LAYOUT`, files by their content; see `runner.lengths.naming`."""
@@ -61,7 +63,7 @@ def measure(bench: Bench, point: Point, progress: Progress, found: dict[str, Any
     def prepare(build: Build) -> Session:
         if lengths.layout == "bucketed":
             return open_buckets(lambda each, own: bench.backend.prepare(bench.model, each, own), point, buckets, build)
-        asked = point.with_capacity(true) if lengths.layout == "packed" else point
+        asked = point.with_capacity(-(-true // GRAIN) * GRAIN) if lengths.layout == "packed" else point
         session = bench.backend.prepare(bench.model, asked, build)
         if lengths.layout == "packed" and not session.packed:
             session.close()
