@@ -40,6 +40,27 @@ def torch_device(device: str) -> torch.device:
     return torch.device("cpu") if kind == "cpu" else torch.device("cuda", int(index or 0))
 
 
+def unseen(device: str) -> str:
+    """Why PyTorch cannot use a device, in one sentence; empty where it can."""
+    where = torch_device(device)
+    if where.type == "cpu":
+        return ""
+    wanted = "ROCm" if device.startswith("rocm") else "CUDA"
+    built = torch.version.hip if wanted == "ROCm" else torch.version.cuda
+    if built is None:
+        return (
+            f"this PyTorch ({torch.__version__}) is built without {wanted}: install one for {wanted} to measure the ceilings of {device}, "
+            "or measure the processor's with --device cpu"
+        )
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (where.index or 0) < seen:
+        return ""
+    return (
+        f"this PyTorch ({torch.__version__}, {wanted} {built}) sees {seen} devices and not {device}: its driver may be too old, or the "
+        "device hidden; --device cpu measures the processor's ceilings"
+    )
+
+
 def supported_dtypes(device: str) -> tuple[str, ...]:
     """Dtypes whose matrix products PyTorch has kernels for. fp16 on a CPU is emulated, a thousand times slower than the rest; int8 and
     fp8 need engines of their own: those have no ceiling."""

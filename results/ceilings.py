@@ -1,4 +1,4 @@
-"""Measured ceilings of machines: writing and reading them, on an open connection. The latest of each kind counts."""
+"""Measured ceilings of machines: writing and reading them, on an open connection. Which of several counts: `results.roofline`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ def add_ceilings(connection: Connection, rows: Sequence[CeilingRow]) -> None:
 
 
 def load_ceilings(connection: Connection, fingerprint: str | None = None) -> list[CeilingRow]:
-    """The latest ceiling of each (hardware, quantity, dtype, threads), of one hardware where given."""
+    """All ceilings in the order they were measured, of one hardware where given."""
     query = select(*(getattr(Ceiling, name) for name in _FIELDS)).order_by(Ceiling.measured, Ceiling.id)
     if fingerprint is not None:
         query = query.where(Ceiling.fingerprint == fingerprint)
-    rows = [CeilingRow(**row) for row in connection.execute(query).mappings()]
-    return list({(row.fingerprint, row.quantity, row.dtype, row.threads): row for row in rows}.values())
+    return [CeilingRow(**row) for row in connection.execute(query).mappings()]

@@ -82,11 +82,11 @@ class RunRecord:
     points: tuple[PlannedPoint, ...]
     launches: tuple[LaunchRecord, ...]
     measurements: tuple[MeasurementRecord, ...]
-    ceilings: tuple[CeilingRow, ...] = ()  # the latest of the run's hardware
+    ceilings: tuple[CeilingRow, ...] = ()  # of the run's hardware, whenever they were measured
 
     def position(self, planned: PlannedPoint, row: MeasurementRow) -> Position:
         """Where a measurement of a point is under the ceilings of the run's hardware."""
-        return place(row, pick_roof(self.ceilings, planned.point))
+        return place(row, pick_roof(self.ceilings, planned.point, row.started))
 
     @cached_property
     def by_point(self) -> Mapping[str, tuple[MeasurementRecord, ...]]:

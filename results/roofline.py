@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from benchrun.results.rows import CeilingRow, MeasurementRow, PointRow
@@ -39,16 +40,49 @@ class Position:
 
 
 NOWHERE = Position()
+SPOILING = ("throttled", "shared_device", "noisy_host")  # flags under which a ceiling is not the machine's own
 ARITHMETIC = {"fp16-amp": "fp16"}  # the ceiling of a dtype that names a way to train
 
 
-def pick_roof(ceilings: Iterable[CeilingRow], point: PointRow) -> Roof:
-    """The latest ceilings for a point's dtype, and on a CPU for its number of threads; `ceilings` are those of its hardware."""
-    threads = _threads(point.options) if (point.device or "").partition(":")[0] == "cpu" else None
-    fitting = sorted((each for each in ceilings if each.threads == threads), key=lambda each: each.measured)
+def spoilt(row: CeilingRow) -> str:
+    """The flag under which a ceiling was measured that makes it too low; empty where there is none."""
+    return next((flag for flag in row.conditions.get("flags", ()) if flag in SPOILING), "")
+
+
+def best_ceilings(
+    ceilings: Iterable[CeilingRow], device: str | None = None, at: datetime | None = None
+) -> list[CeilingRow]:
+    """The one of each (hardware, quantity, dtype, threads) that counts: an unspoilt one before a spoilt one, then one of this very
+    `device` (others of the same hardware differ a little), then the nearest in time to `at`; without it the latest.
+    """
+
+    def rank(row: CeilingRow) -> tuple[bool, bool, float]:
+        away = abs((row.measured - at).total_seconds()) if at is not None else -row.measured.timestamp()
+        return bool(spoilt(row)), device is not None and row.device != device, away
+
+    found: dict[tuple[object, ...], CeilingRow] = {}
+    for row in sorted(ceilings, key=rank):
+        found.setdefault((row.fingerprint, row.quantity, row.dtype, row.threads), row)
+    return list(found.values())
+
+
+def fitting_ceilings(
+    ceilings: Iterable[CeilingRow], point: PointRow, at: datetime | None = None
+) -> dict[str, CeilingRow]:
+    """Quantity → the ceiling that holds for a point measured at `at`, of its dtype, and on a CPU of its number of threads; `ceilings`
+    are those of its hardware.
+    """
+    threads = threads_of(point)
     dtype = ARITHMETIC.get(point.dtype or "", point.dtype)
-    found: dict[str, float] = {each.quantity: each.value for each in fitting if each.dtype in (None, dtype)}
-    return Roof(found.get("matmul"), found.get("copy"), found.get("launch"))
+    fitting = [each for each in ceilings if each.threads == threads and each.dtype in (None, dtype)]
+    return {each.quantity: each for each in best_ceilings(fitting, point.device, at)}
+
+
+def pick_roof(ceilings: Iterable[CeilingRow], point: PointRow, at: datetime | None = None) -> Roof:
+    """The values of `fitting_ceilings`."""
+    found = fitting_ceilings(ceilings, point, at)
+    flops, copied, launch = (found[name].value if name in found else None for name in ("matmul", "copy", "launch"))
+    return Roof(flops, copied, launch)
 
 
 def place(row: MeasurementRow, roof: Roof) -> Position:
@@ -78,6 +112,8 @@ def place(row: MeasurementRow, roof: Roof) -> Position:
     )
 
 
-def _threads(options: Mapping[str, Any]) -> int | None:
-    value = options.get("threads")
+def threads_of(point: PointRow) -> int | None:
+    """Threads of a point on a CPU; None elsewhere and where they are not known."""
+    options: Mapping[str, Any] = point.options
+    value = options.get("threads") if (point.device or "").partition(":")[0] == "cpu" else None
     return value if isinstance(value, int) else None

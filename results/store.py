@@ -31,6 +31,7 @@ from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.plain import plain_json
 from benchrun.results.reasons import explaining
 from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord, StoredAttachment
+from benchrun.results.roofline import best_ceilings
 from benchrun.results.rows import RUN_STATES, CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
 from benchrun.results.samples import DamagedSamples
 from benchrun.results.schema import Base, Environment, Launch, Measurement, Point, Run, RunPoint
@@ -250,10 +251,11 @@ class Store:
         with self._writing() as connection:
             add_ceilings(connection, rows)
 
-    def ceilings(self, fingerprint: str | None = None) -> list[CeilingRow]:
-        """The latest ceilings of one hardware, or of all."""
+    def ceilings(self, fingerprint: str | None = None, device: str | None = None) -> list[CeilingRow]:
+        """The ceilings that count (see `roofline.best_ceilings`), of one hardware and one device where given."""
         with self.reading() as connection:
-            return load_ceilings(connection, fingerprint)
+            rows = load_ceilings(connection, fingerprint)
+        return best_ceilings(row for row in rows if device in (None, row.device))
 
     def environments(self) -> list[EnvironmentRecord]:
         """All environments, oldest first."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchrun.results.rows import CeilingRow
 from benchrun.runner.clocks import now_ns, open_device_clock
+from benchrun.runner.errors import UsageError
 from benchrun.runner.telemetry.interface import open_telemetry
 from benchrun.runner.telemetry.judgement import SPOILING, judge
 
@@ -56,13 +57,20 @@ def measure_ceilings(
     say: Callable[[str], None],
 ) -> list[CeilingRow]:
     """All ceilings of a device: a product for each dtype, a copy, a launch. `threads` is for CPUs. A kernel that PyTorch cannot run here
-    is left out, and said."""
-    from benchrun.backends.ceilings import open_copy, open_launch, open_product, supported_dtypes
+    is left out, and said; there may be none left. Raises `UsageError` where PyTorch is missing or does not see the device."""
+    try:
+        from benchrun.backends.ceilings import open_copy, open_launch, open_product, supported_dtypes, unseen
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"ceilings are measured with PyTorch, and {error.name or 'a part of it'} is not installed here: install torch, then try again"
+        ) from error
+    if reason := unseen(device):
+        raise UsageError(reason)
 
     on_cpu = device.partition(":")[0] == "cpu"
     threads = threads if on_cpu else None
+    telemetry = open_telemetry(device)  # before our own context: what is on the device already is others'
     clock = open_device_clock(device)
-    telemetry = open_telemetry(device)
     kernels: list[tuple[str, Callable[[], AbstractContextManager[Kernel]]]] = [
         (f"matrix product, {dtype}", lambda dtype=dtype: open_product(device, dtype, threads))  # type: ignore[misc]
         for dtype in supported_dtypes(device)

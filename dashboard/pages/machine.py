@@ -92,7 +92,11 @@ def _show_ceilings(database: Database, filters: Filters, fingerprint: str) -> No
     points = points.drop_duplicates("point_key").assign(
         series=[engine_text(row.backend, row.variant) for row in rows_of(points.drop_duplicates("point_key"))]
     )
-    holding = found[found["dtype"].isin(set(points["dtype"]))] if not found.empty else found
+    holding = found
+    if not found.empty:  # ceilings of other thread counts are other machines' roofs
+        threads = set(points["threads"].dropna())
+        counted = found["threads"].isin(threads) if threads else found["threads"].isna()
+        holding = found[found["dtype"].isin(set(points["dtype"])) & counted]
     chart = draw(
         roofline_chart(points, holding, current_look()),
         "achieved TFLOP/s against FLOP a byte, under the machine's roof",

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from benchrun.results.ceilings import load_ceilings
 from benchrun.results.queries import CURRENT, measurement_row, point_row
-from benchrun.results.roofline import Position, pick_roof, place
+from benchrun.results.roofline import Position, best_ceilings, pick_roof, place, threads_of
 from benchrun.results.schema import Measurement, Point, Run
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ PLACE_COLUMNS = (
         "status",
         "flags",
     ),
-    *("p50_ms", "flops", "least_bytes", "joules_per_seq"),
+    *("threads", "p50_ms", "flops", "least_bytes", "joules_per_seq"),
     *(f.name for f in fields(Position)),
 )
 
 
 def roofs(connection: Connection, fingerprint: str) -> pd.DataFrame:
     """One row for each dtype (and thread count, on CPUs) of a machine: the flat part of its roof in FLOP/s, the slope in bytes/s, and the
-    intensity at which they meet (FLOP a byte). Empty before `benchrun ceilings`."""
-    ceilings = load_ceilings(connection, fingerprint)
+    intensity at which they meet (FLOP a byte). Unspoilt ceilings before spoilt ones, then the latest. Empty before `benchrun ceilings`."""
+    ceilings = best_ceilings(load_ceilings(connection, fingerprint))
     copies = {each.threads: each.value for each in ceilings if each.quantity == "copy"}
     launches = {each.threads: each.value for each in ceilings if each.quantity == "launch"}
     rows = [
@@ -80,7 +80,8 @@ def placed_points(connection: Connection, fingerprint: str, run_id: str | None =
             {name: getattr(point, name, None) for name in PLACE_COLUMNS}
             | {name: getattr(row, name) for name in ("status", "flags", "flops", "least_bytes", "joules_per_seq")}
             | {"run_id": found["run_id"], "point_key": point.key, "p50_ms": summary.p50_ms if summary else None}
-            | asdict(place(row, pick_roof(ceilings, point)))
+            | {"threads": threads_of(point)}
+            | asdict(place(row, pick_roof(ceilings, point, row.started)))
         )
     return _frame(rows, PLACE_COLUMNS)
 

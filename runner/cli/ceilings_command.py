@@ -12,7 +12,9 @@ from benchrun.runner.plan import normalise_device
 
 
 def show_ceilings(device: str | None, threads: int | None, db: str | None, *, again: bool, as_json: bool) -> int:
-    """Print the stored ceilings; measure them first where there are none, where the environment changed, or `again`."""
+    """Print the stored ceilings; measure them first where there are none, where the environment changed, or `again`. Exit 1 where nothing
+    could be measured.
+    """
     from benchrun.results import open_store
     from benchrun.runner.ceilings import describe, measure_ceilings, stale, to_json
     from benchrun.runner.environment import driving_software, read_environment
@@ -23,13 +25,18 @@ def show_ceilings(device: str | None, threads: int | None, db: str | None, *, ag
     fingerprint = read_environment(where).fingerprint
     software = driving_software(where)
     with open_store(db) as store:
-        rows = [row for row in store.ceilings(fingerprint) if row.threads == count]
+        rows = [row for row in store.ceilings(fingerprint, where) if row.threads == count]
         reason = "asked for again" if again else stale(rows, software)
         if reason:
             log.print(f"measuring the ceilings of {where}: {reason}", highlight=False)
             rows = measure_ceilings(
                 where, count, fingerprint, software, lambda text: log.print(f"  {text}", highlight=False)
             )
+            if not rows:
+                log.print(
+                    f"none of the ceilings of {where} could be measured: see why above", style="red", highlight=False
+                )
+                return 1
             store.add_ceilings(rows)
         shown = store.shown
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from benchrun.results.document import between_launches
 from benchrun.results.statistics import mean_of_known
+from benchrun.runner.cli.ceiling_remarks import ceiling_remarks
 from benchrun.runner.cli.training_notes import training_notes
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _BLOCK = (
     "device",
     "workload",
 )  # what a table's heading says; an imported file may not know it
+SMALL_TFLOPS = 0.01  # where no point reaches it, a column is in GFLOP/s
 P99_SAMPLES = 459  # from which on p99 has an upper bound
 
 
@@ -146,6 +148,18 @@ def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
         yield _block(record, points, width)
         yield from _remarks(record, points)
         yield from _scores(record, points)
+    if width < WIDE and (narrow := list(_dropped(record))):
+        yield Text(f"  {' and '.join(narrow)}: in a terminal of {WIDE} columns or more, and in --json", style="dim")
+    yield from ceiling_remarks(record)
+
+
+def _dropped(record: RunRecord) -> Iterator[str]:
+    """What of the columns about the machine this run has, for a table too narrow for them."""
+    rows = [(planned, each.row) for planned in record.points for each in record.by_point[planned.point.key]]
+    if any(record.position(planned, row).ceiling_share is not None for planned, row in rows):
+        yield "share of the ceiling"
+    if any(row.joules_per_seq is not None for _, row in rows):
+        yield "energy"
 
 
 def _block(record: RunRecord, points: list[PlannedPoint], width: int) -> Table:
@@ -235,11 +249,17 @@ def _efficiency(record: RunRecord, points: list[PlannedPoint]) -> dict[str, Cell
 
     columns: dict[str, Cell] = {}
     if any(place.ceiling_share is not None for place in places.values()):
-        columns["TFLOP/s"] = lambda found: rate(mean_of_known(places[each.id].tflop_s for each in found))
+        known = [place.tflop_s for place in places.values() if place.tflop_s is not None]
+        name, scale = ("GFLOP/s", 1000.0) if max(known, default=0.0) < SMALL_TFLOPS else ("TFLOP/s", 1.0)
+        columns[name] = lambda found: rate(mean_of_known(_times(places[each.id].tflop_s, scale) for each in found))
         columns["of\nceiling"] = share
     if any(each.row.joules_per_seq is not None for planned in points for each in record.by_point[planned.point.key]):
         columns["J/seq"] = lambda found: rate(mean_of_known(each.row.joules_per_seq for each in found))
     return columns
+
+
+def _times(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale
 
 
 def _summaries(found: list[MeasurementRecord], clock: str) -> list[Summary | ReportedSummary]:
@@ -280,7 +300,7 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
             row = each.row
             notes = [row.error] if row.error else []
             if row.status in ("ok", "invalid"):
-                notes += list(row.flags)
+                notes += [_flag(name, row.telemetry) for name in row.flags]
                 if row.settled is False:
                     notes.append("warm-up did not settle")
                 if row.timed_out:
@@ -298,6 +318,12 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
         if each.row.host
     ):
         yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
+
+
+def _flag(name: str, telemetry: Mapping[str, Any] | None) -> str:
+    """`noisy_host (other processes kept 0.95 of 2 cores busy)`, the reason where one is stored."""
+    reason = ((telemetry or {}).get("reasons") or {}).get(name)
+    return f"{name} ({reason})" if isinstance(reason, str) and reason else name
 
 
 def _scores(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:

@@ -8,7 +8,7 @@ import pytest
 
 from benchrun.results.document import document_schema, run_document
 from benchrun.results.exporters.columns import COLUMNS, flat_rows
-from benchrun.results.roofline import NOWHERE, Roof, pick_roof, place
+from benchrun.results.roofline import NOWHERE, Roof, best_ceilings, pick_roof, place, spoilt
 from benchrun.results.rows import CeilingRow, MeasurementRow, PointRow, RunRow
 from benchrun.results.store import open_store
 from benchrun.results.views.roofline import placed_points, roofs
@@ -38,6 +38,24 @@ def test_the_ceilings_of_a_point(new_point: NewPoint) -> None:
     assert pick_roof(MEASURED, new_point(device="cuda:0", dtype="int8")) == Roof(None, 1e9, 1e-5)
     later = ceiling("copy", 2e9, measured=NOW + timedelta(days=1))
     assert pick_roof([later, *MEASURED], new_point(device="cuda:0", dtype="fp32")) == Roof(5e10, 2e9, 1e-5)
+
+
+def test_the_ceilings_that_count_are_unspoilt_then_of_the_device_then_near_in_time(new_point: NewPoint) -> None:
+    day = timedelta(days=1)
+    noisy = {"conditions": {"flags": ["noisy_host"]}}
+    capped = {"conditions": {"flags": ["power_capped"]}}
+    spoilt_now = ceiling("copy", 1.0, **noisy)
+    elsewhere = ceiling("copy", 2.0, device="cuda:1", measured=NOW)
+    before, after = (
+        ceiling("copy", 3.0, measured=NOW - 3 * day, **capped),
+        ceiling("copy", 4.0, measured=NOW + 2 * day),
+    )
+    every = [after, elsewhere, before, spoilt_now]
+    point = new_point(device="cuda:0", dtype="fp16")
+    assert pick_roof([spoilt_now], point, NOW).bytes_s == 1.0  # better than none
+    assert pick_roof([spoilt_now, elsewhere], point, NOW).bytes_s == 2.0
+    assert pick_roof(every, point, NOW).bytes_s == 4.0 and pick_roof(every, point, NOW - day).bytes_s == 3.0
+    assert [row.value for row in best_ceilings(every)] == [4.0] and [spoilt(row) for row in every].count("") == 3
 
 
 def test_on_a_cpu_the_threads_must_fit(new_point: NewPoint) -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,10 @@ from benchrun.backends.ceilings import open_copy, open_launch, open_product, sup
 from benchrun.results.rows import CeilingRow
 from benchrun.runner import ceilings
 from benchrun.runner.ceilings import Effort, describe, measure_ceilings, stale, time_kernel, to_json
+from benchrun.runner.cli.ceilings_command import show_ceilings
+from benchrun.runner.errors import UsageError
+from benchrun.runner.telemetry.cpu import Host
+from benchrun.runner.telemetry.interface import Telemetry
 from tests.runner.scripted import MS, ScriptedClock, ScriptedSession, ScriptedTime
 
 if TYPE_CHECKING:
@@ -97,6 +103,63 @@ def test_a_kernel_that_cannot_run_is_said_and_left_out(monkeypatch: pytest.Monke
     rows = measure_ceilings("cpu", 1, "f", {}, said.append)
     assert [row.quantity for row in rows] == ["copy", "launch"]
     assert "matrix product, bf16: not measured (NotImplementedError)" in said
+
+
+def test_pytorch_that_is_missing_or_cannot_see_the_device_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import benchrun.backends.ceilings as kernels
+
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch", None)
+        patch.delitem(sys.modules, "benchrun.backends.ceilings")
+        with pytest.raises(UsageError, match="torch is not installed here: install torch"):
+            measure_ceilings("cpu", 1, "f", {}, print)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    for device, named in (("cuda:0", "CUDA"), ("rocm:0", "ROCm")):
+        with pytest.raises(UsageError, match=f"is built without {named}: .* --device cpu"):
+            measure_ceilings(device, None, "f", {}, print)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert kernels.unseen("cuda:1") == kernels.unseen("cpu") == ""
+    assert "sees 2 devices and not cuda:2" in kernels.unseen("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "sees 0 devices and not cuda:0" in kernels.unseen("cuda:0")
+
+
+def test_telemetry_is_opened_before_our_own_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container our process has another number for the driver: what is on the device before us counts as others'."""
+    import benchrun.backends.ceilings as kernels
+
+    on_device: set[int] = set()
+    found: list[set[int]] = []
+
+    def clock(device: str) -> None:
+        on_device.add(4711)  # our context, under the host's number
+
+    def telemetry(device: str) -> Telemetry:
+        found.append(set(on_device))
+        return Telemetry(Host())
+
+    monkeypatch.setattr(ceilings, "open_device_clock", clock)
+    monkeypatch.setattr(ceilings, "open_telemetry", telemetry)
+    monkeypatch.setattr(kernels, "supported_dtypes", lambda device: ())
+    monkeypatch.setattr(kernels, "open_copy", lambda *_: fail())
+    monkeypatch.setattr(kernels, "open_launch", lambda *_: fail())
+    assert measure_ceilings("cpu", 1, "f", {}, lambda text: None) == [] and found == [set()]
+
+
+def fail() -> None:
+    raise RuntimeError("no kernel image")
+
+
+def test_a_machine_of_which_nothing_can_be_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ceilings, "measure_ceilings", lambda *_: [])
+    assert show_ceilings("cpu", 1, str(tmp_path / "a.db"), again=False, as_json=False) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "none of the ceilings of cpu could be measured" in said.err
 
 
 def row(quantity: str, value: float, **conditions: object) -> CeilingRow:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchrun.results.document import between_launches
 from benchrun.results.records import LaunchRecord, MeasurementRecord, PlannedPoint, RunRecord
-from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
+from benchrun.results.rows import CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
 from benchrun.results.statistics import ReportedSummary, summarise
 from benchrun.runner.cli.tables import run_tables
 
@@ -128,3 +128,58 @@ def test_overrides_scores_and_points_without_percentiles_are_shown() -> None:
     assert "torch:cudagraph b1024 s4096: squad exact 83.25, f1 90.50 (fp32: 91.00)" in shown
     line = next(each for each in shown.splitlines() if each.startswith("trt:tensorrt") and "1234" in each)
     assert "5.000" in line and "–" in line
+
+
+def placed(ms: float, *ceilings: CeilingRow, dtype: str = "fp16") -> RunRecord:
+    """A point with counted work, energy and a stored reason for its flag, under these ceilings."""
+    base = record(1, ms, "host")
+    point = replace(base.points[0], point=replace(base.points[0].point, dtype=dtype))
+    row = replace(
+        base.measurements[0].row, flops=2e9, least_bytes=1_000_000, joules_per_seq=0.5, flags=("noisy_host",),
+        telemetry={"reasons": {"noisy_host": "other processes kept 0.95 of 2 cores busy"}},
+    )  # fmt: skip
+    run = replace(base.run, environment=EnvironmentRow("0" * 16, {"libraries": {"torch": "2.13"}}))
+    return replace(
+        base, run=run, points=(point,), measurements=(MeasurementRecord(1, 1, row),), ceilings=tuple(ceilings)
+    )
+
+
+def ceiling(quantity: str, value: float, torch: str = "2.13", flags: tuple[str, ...] = ()) -> CeilingRow:
+    dtype = "fp16" if quantity == "matmul" else None
+    conditions = {"flags": list(flags), "software": {"torch": torch}}
+    return CeilingRow("0" * 16, "cuda:0", quantity, dtype, None, value, 9, MOMENT, 0.0, conditions)
+
+
+GOOD = (ceiling("matmul", 1e12), ceiling("copy", 1e9), ceiling("launch", 1e-5))
+
+
+def test_what_must_be_known_of_the_ceilings_is_said_once() -> None:
+    assert "ceilings" not in shown(placed(4.0, *GOOD), 120)
+    bare = " ".join(shown(placed(4.0), 120).split())
+    assert "measure them on that machine with 'benchrun ceilings --device cuda:0'" in bare
+    assert "ceilings" not in shown(placed(4.0, dtype="int8"), 120)  # there is no product of that dtype to measure
+    spoilt = (ceiling("matmul", 1e12, "2.11", ("noisy_host",)), ceiling("copy", 1e9, "2.11"))
+    text = " ".join(shown(placed(4.0, *spoilt), 120).split())
+    assert "measured under noisy_host, so shares may be too high: 'benchrun ceilings --again'" in text
+    assert "ceilings were measured with torch 2.11, this run with 2.13" in text
+
+
+def test_a_flag_is_shown_with_its_reason() -> None:
+    text = " ".join(shown(placed(4.0, *GOOD), 120).split())
+    assert "noisy_host (other processes kept 0.95 of 2 cores busy)" in text
+
+
+def test_columns_that_a_narrow_table_lacks_are_named() -> None:
+    hint = "share of the ceiling and energy: in a terminal of 120 columns or more, and in --json"
+    assert hint in " ".join(shown(placed(4.0, *GOOD), 80).split()) and "J/seq" not in shown(placed(4.0, *GOOD), 80)
+    wide = shown(placed(4.0, *GOOD), 120)
+    assert hint not in wide and "J/seq" in wide and "0.500" in wide
+    assert "share of the ceiling and" not in shown(placed(4.0), 80) and "energy: in a terminal" in shown(
+        placed(4.0), 80
+    )
+
+
+def test_small_rates_are_in_gflops() -> None:
+    assert "TFLOP/s" in shown(placed(4.0, *GOOD), 120)
+    slow = shown(placed(4000.0, *GOOD), 120)
+    assert "GFLOP/s" in slow and "TFLOP/s" not in slow and "0.500" in slow
