@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from benchrun.backends.contract import Unsupported
 from benchrun.runner.bench import VERIFIED_TOKENS
-from benchrun.runner.lengths.buckets import bucket_edges
+from benchrun.runner.lengths.buckets import BUCKETS, bucket_edges
 from benchrun.runner.loadgen.executors import Ladder, Packing, Shape, rung_sizes
 from benchrun.runner.parity import PER_TOKEN, compare, relative_distance, true_tokens
 
@@ -46,7 +47,10 @@ def plan_shapes(traffic: Traffic, batch: int, library: Library) -> list[Shape]:
         # in streams a query is one call, whatever its lengths; else calls are filled up to what a mean batch holds
         whole = batch * seq if traffic.streams else max(seq, int(batch * library.mean_length))
         most = batch if traffic.streams else PACKED_ROOM * batch
-        return [Shape(most, seq, tokens) for tokens in _capacities(whole, seq)]
+        return [
+            Shape(most, seq, tokens)
+            for tokens in _capacities(whole, int(library.lengths.min()), streams=traffic.streams)
+        ]
     widths = [seq]
     if traffic.layout == "bucketed":
         edges = np.array(bucket_edges(seq))  # those that some sample needs
@@ -118,7 +122,7 @@ def _trials(library: Library, executor: Executor, *, only_last: bool) -> Iterato
     """A session, an input set for it, filled up with copies as its calls are, and the reference's input set of that width."""
     shapes = list(executor.sessions)[-1:] if only_last else sorted(executor.sessions, key=lambda each: each.seq)
     for shape in shapes:
-        fitting = np.flatnonzero(library.lengths <= shape.seq)
+        fitting = np.flatnonzero(library.lengths <= min(shape.seq, shape.tokens or shape.seq))
         known = fitting[: min(executor.most, max(1, VERIFIED_TOKENS // shape.seq))]
         places = known[: shape.batch]
         if shape.tokens is None:
@@ -128,14 +132,11 @@ def _trials(library: Library, executor: Executor, *, only_last: bool) -> Iterato
         yield executor.sessions[shape], library.gather(places, shape.seq), library.gather(known, shape.seq)
 
 
-def _capacities(whole: int, seq: int) -> list[int]:
-    """Halves of `whole`, as multiples of GRAIN: none that is too small for one sequence, nor a small share of `whole`."""
-    found = []
-    tokens = _up(whole)
-    while tokens >= max(seq, whole * LEAST_SHARE) and tokens not in found:
-        found.append(tokens)
-        tokens = _up(tokens // 2)
-    return sorted(found or [_up(max(whole, seq))])
+def _capacities(whole: int, shortest: int, *, streams: bool) -> list[int]:
+    """Rooms for tokens up to `whole`, multiples of GRAIN that hold the shortest sample: its halves down to LEAST_SHARE, and for streams,
+    whose every query is a call of its own, its sixths."""
+    shares = [step / BUCKETS for step in range(1, BUCKETS + 1)] if streams else [1.0, 0.5, 0.25, LEAST_SHARE]
+    return sorted({tokens for share in shares if (tokens := _up(math.ceil(whole * share))) >= shortest})
 
 
 def _up(tokens: int) -> int:
