@@ -104,7 +104,7 @@ def test_wrong_token_types_fail_the_gate(trained: Path, fp32: Measured, tmp_path
 
 
 def shift(windows: list[Window], fault: str) -> list[Window]:
-    """Windows whose tokens stand elsewhere than they say: all of them by one, or, as with a stride that is off by one, by one more each time."""
+    """Windows whose tokens stand elsewhere than they say: by one, or, as with a stride that is off by one, by one more each time."""
     steps = [1 if fault == "offset" else each.span.start // RULES.stride for each in windows]
     return [
         replace(each, offsets=(*each.offsets[step:], *each.offsets[-1:] * step))
