@@ -157,7 +157,7 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
                             batch=batch,
                             seq=seq,
                             workload=workload,
-                            protocol=request.protocol.id,
+                            protocol=replace(request.protocol, percentiles=percentiles(workload)).id,
                             overrides=spec.overrides,
                             options=choose_options(description, request.options, threads, kind),
                         )
