@@ -63,7 +63,9 @@ def accuracy_chart(points: pd.DataFrame, speed: Figure, score_title: str, look: 
         layers.append(gate.mark_rule(color=look.muted, strokeDash=[5, 4]).encode(y=at))
         words = gate.mark_text(align="left", dx=4, dy=-6, color=look.muted, fontSize=11)
         layers.append(words.encode(x=alt.value(0), y=at, text="label:N"))
-    joined = alt.Chart(table[table["best"]]).mark_line(color=look.muted, strokeWidth=1, interpolate="step-after")
+    # a score can be had at that latency and more, or at that throughput and less
+    step: Any = "step-before" if speed.more_is_better else "step-after"
+    joined = alt.Chart(table[table["best"]]).mark_line(color=look.muted, strokeWidth=1, interpolate=step)
     layers.append(joined.encode(x=x, y=y))
     ring = base.transform_filter("datum.best").mark_point(filled=False, size=190, strokeWidth=1.6)
     layers.append(ring.encode(opacity=shown(chosen, 0.9)))
@@ -83,7 +85,7 @@ def gate_lines(points: pd.DataFrame) -> pd.DataFrame:
     if len(references) != 1:
         return pd.DataFrame({"score": pd.Series(dtype="float64"), "label": pd.Series(dtype="object")})
     reference = references.pop()
-    return pd.DataFrame([{"score": reference * gate, "label": f"{gate:.1%} of fp32"} for gate in GATES])
+    return pd.DataFrame([{"score": reference * gate, "label": f"{gate * 100:g} % of fp32"} for gate in GATES])
 
 
 def score_text(row: Any) -> str:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from benchrun.dashboard.charts.accuracy import accuracy_chart, best_mask
 from benchrun.dashboard.charts.figures import CLOCKS, LATENCIES, THROUGHPUT, Figure
+from benchrun.dashboard.charts.parts import figure_int
 from benchrun.dashboard.components.database import Database
 from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look, draw
@@ -116,7 +117,7 @@ def score_table(points: pd.DataFrame, speed: Figure, best: list[bool]) -> str:
                 -float(row.value),
                 [
                     Cell(row.series, "strong" if ringed else ""), figure(row.value),
-                    figure(row.reference) if known(row.reference) else DASH, share, figure(row.n), figure(getattr(row, speed.column)),
+                    figure(row.reference) if known(row.reference) else DASH, share, figure_int(row.n), figure(getattr(row, speed.column)),
                     moment(row.scored),
                 ],
             )
@@ -158,7 +159,7 @@ def _choose_shape(filters: Filters, pairs: pd.DataFrame) -> pd.DataFrame:
 def shape_text(row: object) -> str:
     """`padded · qa · batch 8, 384 tokens`."""
     batch, seq = (getattr(row, name) for name in ("batch", "seq"))
-    sizes = f"batch {figure(batch) if known(batch) else DASH}, {figure(seq) if known(seq) else DASH} tokens"
+    sizes = f"batch {figure_int(batch)}, {figure_int(seq)} tokens"
     return f"{named(getattr(row, 'workload', None))} · {named(getattr(row, 'head', None))} · {sizes}"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from benchrun.backends.overrides import ACTIVATIONS, NAMES
 from tests.backends.minilm import MINILM
 from tests.backends.pruned import prune
 from tests.conftest import Bench
@@ -45,3 +47,13 @@ def test_a_pruned_checkpoint_with_overrides_runs_on_every_engine(bench: Bench, t
 def test_an_impossible_override_is_one_sentence(bench: Bench, model: str, override: str, said: str) -> None:
     found = bench("--model", model, "--override", override, "--dry-run")
     assert found.status == 2 and said in found.err and found.err.count("\n") == 1
+
+
+def test_the_commands_and_names_of_the_page(bench: Bench) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
+    (block,) = re.findall(r"```\n(.*?)```", page, flags=re.DOTALL)
+    for line in block.strip().splitlines():
+        command, *arguments = line.split()
+        found = bench(*arguments)
+        assert command == "benchrun" and found.status == 0, found.err
+    assert all(f"`{name}`" in page for name in (*NAMES, *ACTIVATIONS))
