@@ -21,6 +21,8 @@ from tests.accuracy.training import QUESTIONS, RULES, train_model
 if TYPE_CHECKING:
     from tests.conftest import Bench
 
+# training takes half a minute on two idle cores, and several where others compute
+pytestmark = pytest.mark.timeout(900)
 ASKED = AskedTask("squad", read_squad(QUESTIONS).digest[:8], {"stride": RULES.stride})
 DATA = {"data": str(QUESTIONS)}
 

@@ -164,7 +164,7 @@ Tokenizer = Annotated[
 
 
 @panel.command()
-@with_sweep_options(run_sweep, without=("head", "workload"))
+@with_sweep_options(run_sweep, without=("head", "workload", "layout", "timeout"))
 def accuracy(
     settings: dict[str, Any],
     task: Annotated[str, typer.Option(help="squad or retrieval.", rich_help_panel="Task")] = "squad",
@@ -194,6 +194,10 @@ def accuracy(
     first: Annotated[
         int | None, typer.Option(help="Only so many of the first questions.", rich_help_panel="Task")
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds for a point, scoring included. (default: 7200)", rich_help_panel="How"),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file.", rich_help_panel="Where")] = None,
     label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
     db: Db = None,
@@ -210,7 +214,8 @@ def accuracy(
 
     own = {"stride": stride, "question": max_question, "answer": max_answer, "first": first}
     return measure_accuracy(
-        settings, AccuracyOptions(task, data, tokenizer, own, reference, gate, config, label, db, dry_run, json)
+        settings | {"timeout": timeout},
+        AccuracyOptions(task, data, tokenizer, own, reference, gate, config, label, db, dry_run, json),
     )
 
 
@@ -220,6 +225,7 @@ def accuracy(
     without=(
         "head",
         "workload",
+        "layout",
         "batch",
         "iterations",
         "warmup",
@@ -328,6 +334,7 @@ def loadgen(
     }  # fmt: skip
     return measure_loadgen(settings, own, LoadgenOptions(preset, config, label, resume, db, dry_run, json))
 
+
 @panel.command()
 @with_sweep_options(
     run_sweep,
@@ -345,9 +352,7 @@ def train(
         str | None,
         typer.Option(help="fp32, tf32, bf16, fp16-amp. (default: bf16; on a CPU fp32)", rich_help_panel="What"),
     ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help="adamw, lamb. (default: adamw)", rich_help_panel="Step")
-    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, lamb. (default: adamw)", rich_help_panel="Step")] = None,
     accumulate: Annotated[
         str | None, typer.Option(help="Batches whose gradients a step adds up: 1,2,4.", rich_help_panel="Step")
     ] = None,
