@@ -248,7 +248,7 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
         "joules_per_seq", "telemetry",
     )  # fmt: skip
     rate = fields.get("throughput_seq_s")
-    facts = fields.get("facts", {})
+    facts = redact_values(fields.get("facts", {}))
     captured = bool(facts.get("cuda_graph"))
     definition = percentiles(point.workload)
     timed = (
@@ -300,7 +300,7 @@ def open_run(store: Store, plan: Plan, label: str) -> str:
     started = now()
     run = RunRow(
         id=new_run_id(started),
-        label=label,
+        label=redact(label),
         started=started,
         state="running",
         environment=read_environment(plan.request.device or "cpu"),

@@ -1,7 +1,7 @@
 """AMD GPUs through `amdsmi`. Written against amdsmi 7.0's Python interface and never run on a device.
 
 A GCD is a device of its own; on a card with two of them (MI250) the card's power is reported by one GCD, so energy and power of a
-single GCD are those of its card or missing. `card` names the module that a GCD sits on.
+single GCD are those of its card or missing. `card` names the module that a GCD sits on, where that is known.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from benchrun.runner.telemetry.state import DeviceState, EnergyCount, Reader, de
 MISSING = "install amdsmi (it comes with ROCm) to see the GPU's clocks, power and processes"
 ENERGY_STEP_S = 0.1  # not documented; taken as coarse as NVIDIA's until it has been measured
 MEGABYTE = 1 << 20
-# flags of amdsmi_get_violation_status → our names; `power_cap` is the package's power limit
-VIOLATIONS = {
-    "active_ppt_pwr": "power_cap",
-    "active_prochot_thrm": "hardware_slowdown",
-    "active_socket_thrm": "hardware_thermal",
-    "active_vr_thrm": "hardware_thermal",
-    "active_hbm_thrm": "hardware_thermal",
-}
+# counters of amdsmi_get_gpu_metrics_info: samples in all, and those in which something lowered the clocks
+SAMPLES, CAPPED = "accumulation_counter", "ppt_residency_acc"
+OVERHEATED = ("prochot_residency_acc", "socket_thm_residency_acc", "vr_thm_residency_acc", "hbm_thm_residency_acc")
+REASONS_NOTE = (
+    "what lowers the clocks now is not asked: that call of amdsmi waits for 0.1 s. Its counters are read instead"
+)
+CARD_NOTE = "on cards with two GCDs amdsmi's module number is not known to be that of the card"
+TWO_GCDS = ("gfx90a", "gfx90010")  # one architecture, in the two ways that versions of the library write it
 
 
 def open_amd(index: int) -> DeviceTelemetry:
@@ -80,7 +80,13 @@ class AmdDevice:
         cap = ask("power_cap_w", lambda: smi.amdsmi_get_power_cap_info(handle)) or {}
         vram = ask("memory_used_bytes", lambda: smi.amdsmi_get_gpu_vram_usage(handle)) or {}
         processes = ask("processes", self._processes)
-        violations = ask("reasons", lambda: smi.amdsmi_get_violation_status(handle))
+        metrics = ask("limit_samples", lambda: smi.amdsmi_get_gpu_metrics_info(handle)) or {}
+        reader.notes["reasons"] = REASONS_NOTE
+        heat = [found for name in OVERHEATED if (found := number(metrics.get(name))) is not None]
+        module = number(asic.get("oam_id"))
+        if asic.get("target_graphics_version") in TWO_GCDS:
+            module = None
+            reader.notes["card"] = CARD_NOTE
         level = ask("locked", lambda: smi.amdsmi_get_gpu_perf_level(handle))
         locked = clock.get("clk_locked")
         if not isinstance(locked, bool):
@@ -89,7 +95,7 @@ class AmdDevice:
             "amd",
             at_s=time.monotonic(),
             name=known(asic.get("market_name")),
-            card=None if number(asic.get("oam_id")) is None else f"module {asic['oam_id']}",
+            card=None if module is None else f"module {module:.0f}",
             driver=ask("driver", lambda: known(smi.amdsmi_get_gpu_driver_info(handle)["driver_version"])),
             clock_mhz=number(clock.get("clk")),
             max_clock_mhz=number(clock.get("max_clk")),
@@ -100,7 +106,9 @@ class AmdDevice:
             power_cap_w=scaled(cap.get("power_cap"), 1e-6),
             default_power_cap_w=scaled(cap.get("default_power_cap"), 1e-6),
             temperature_c=ask("temperature_c", self._temperature),
-            reasons=None if violations is None else active(violations),
+            limit_samples=whole(number(metrics.get(SAMPLES))),
+            capped_samples=whole(number(metrics.get(CAPPED))),
+            overheated_samples=whole(sum(heat)) if heat else None,
             ecc=ask("ecc", lambda: bool(smi.amdsmi_get_gpu_ecc_enabled(handle))),
             partition=ask("partition", self._partition),
             processes=None if processes is None else len(processes),
@@ -133,11 +141,6 @@ class AmdDevice:
         compute = self._smi.amdsmi_get_gpu_compute_partition(self._handle)
         memory = self._smi.amdsmi_get_gpu_memory_partition(self._handle)
         return f"{compute}/{memory}"
-
-
-def active(violations: dict[str, Any]) -> tuple[str, ...]:
-    """What lowers the clocks now."""
-    return tuple(dict.fromkeys(name for flag, name in VIOLATIONS.items() if violations.get(flag) is True))
 
 
 def known(value: Any) -> str | None:

@@ -71,6 +71,8 @@ def cpu_seconds(root: Path = Path("/")) -> Mapping[str, float]:
     first = _text(root / "proc/stat").splitlines()[0].split()
     if first[0] != "cpu":
         raise ValueError("not /proc/stat")
+    if not any(int(value) for value in first[1:]):  # a sandbox that counts nothing, not a machine that did nothing
+        raise FileNotFoundError
     tick = os.sysconf("SC_CLK_TCK")
     return {name: int(value) / tick for name, value in zip(STAT_FIELDS, first[1:], strict=False)}
 

@@ -5,12 +5,14 @@ All thresholds are in `LIMITS`. docs/machine-state.md explains each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchrun.runner.telemetry.state import DeviceState, HostState, MachineState
 
-# Flags under which a number is not the engine's own: the point is measured again, and a gate's launch is INVALID.
+# Flags under which a number is not the engine's own: the point is measured again. A gate's launch is INVALID by the first two alone: what
+# a busy host adds falls on both of its interleaved sides (docs/decisions.md).
 SPOILING = ("throttled", "shared_device", "noisy_host")
 # Flags that say under which conditions a number holds.
 TELLING = ("unlocked_clocks", "power_capped", "unsteady")
@@ -25,7 +27,7 @@ class Limits:
     others_share: float = 0.05  # … or this share of all cores, whichever is more
     stolen_share: float = 0.02  # noisy_host: time that the hypervisor gave to others, of all cores' time
     quota_share: float = 0.01  # noisy_host: time for which the cgroup's quota stopped us
-    tick_s: float = 0.01  # the kernel counts a processor's time in steps; two of them a processor are forgiven
+    tick_s: float = 0.01  # the kernel counts a processor's time in steps: see `tick_allowance_s`
     shortest_s: float = 0.05  # below this span those counts say nothing
     overheated_share: float = 0.01  # throttled: time with clocks lowered by heat or protection
     capped_share: float = 0.05  # power_capped: time with clocks lowered by the power cap
@@ -54,7 +56,7 @@ class Judgement:
 
 
 def spoils(flags: Sequence[str]) -> bool:
-    """Whether one of `flags` means that the measurement has to be repeated, and that a gate may not use it."""
+    """Whether one of `flags` means that the measurement has to be repeated."""
     return any(flag in SPOILING for flag in flags)
 
 
@@ -77,16 +79,23 @@ def noisy(before: HostState, after: HostState, limits: Limits = LIMITS) -> str:
         return ""
     busy, own = _growth(before.busy_s, after.busy_s), _growth(before.own_s, after.own_s)
     if busy is not None and own is not None:
-        others = (busy - own - 2 * limits.tick_s * cores) / span
+        others = (busy - own - tick_allowance_s(cores, limits)) / span
         if others > max(limits.others_cores, limits.others_share * cores):
             return f"other processes kept {others:.2f} of {cores} cores busy"
     stolen = _growth(before.stolen_s, after.stolen_s)
-    if stolen is not None and stolen - 2 * limits.tick_s * cores > limits.stolen_share * span * cores:
+    if stolen is not None and stolen - tick_allowance_s(cores, limits) > limits.stolen_share * span * cores:
         return f"the hypervisor gave {stolen / span / cores:.0%} of the cores' time to others"
     stopped = _growth(before.throttled_s, after.throttled_s)
     if stopped is not None and stopped > limits.quota_share * span:
         return f"the cgroup's CPU quota stopped us for {stopped:.2f} s of {span:.2f} s"
     return ""
+
+
+def tick_allowance_s(cores: int, limits: Limits = LIMITS) -> float:
+    """Seconds that may be the counters' steps alone: two steps a processor on one or two of them. A processor's count is off by up to
+    a step either way, independently of the others', so that the error of their sum grows with the root of their number.
+    """
+    return 2 * limits.tick_s * min(cores, math.sqrt(2 * cores))
 
 
 def throttled(before: MachineState, after: MachineState, limits: Limits = LIMITS) -> str:
@@ -100,7 +109,10 @@ def throttled(before: MachineState, after: MachineState, limits: Limits = LIMITS
     now = [name for name in THROTTLES if name in {*(one.reasons or ()), *(two.reasons or ())}]
     if now:
         return f"the device lowered its clocks: {', '.join(now)}"
-    share = _share(one, two, one.overheated_s, two.overheated_s)
+    share = max(
+        _share(one, two, one.overheated_s, two.overheated_s),
+        _sampled(one, two, one.overheated_samples, two.overheated_samples),
+    )
     return (
         f"the device's clocks were lowered by heat for {share:.0%} of the time"
         if share > limits.overheated_share
@@ -113,7 +125,9 @@ def capped(one: DeviceState | None, two: DeviceState | None, limits: Limits = LI
     repetition, so that this tells a condition and spoils nothing."""
     if one is None or two is None:
         return ""
-    share = _share(one, two, one.capped_s, two.capped_s)
+    share = max(
+        _share(one, two, one.capped_s, two.capped_s), _sampled(one, two, one.capped_samples, two.capped_samples)
+    )
     cap = f" of {two.power_cap_w:.0f} W" if two.power_cap_w else ""
     if share > limits.capped_share:
         return f"the power cap{cap} lowered the clocks for {min(share, 1):.0%} of the time"
@@ -147,3 +161,9 @@ def _growth(first: float | None, last: float | None) -> float | None:
 def _share(one: DeviceState, two: DeviceState, first: float | None, last: float | None) -> float:
     span, growth = two.at_s - one.at_s, _growth(first, last)
     return growth / span if growth is not None and span > 0 else 0.0
+
+
+def _sampled(one: DeviceState, two: DeviceState, first: float | None, last: float | None) -> float:
+    """Share of the firmware's samples between two readings; 0 where it tells none, or took none."""
+    taken, growth = _growth(one.limit_samples, two.limit_samples), _growth(first, last)
+    return growth / taken if growth is not None and taken is not None and taken > 0 else 0.0

@@ -71,6 +71,11 @@ class DeviceState:
     reasons: tuple[str, ...] | None = None
     capped_s: float | None = None
     overheated_s: float | None = None
+    limit_samples: int | None = (
+        None  # AMD's firmware looks again and again whether something lowers the clocks: how often it has,
+    )
+    capped_samples: int | None = None  # … how often it was the power cap,
+    overheated_samples: int | None = None  # … and how often heat, of any part, or the protection of the hardware
     ecc: bool | None = None
     partition: str | None = None  # MIG, or AMD's compute and memory partition
     persistence: bool | None = None

@@ -18,7 +18,7 @@ from benchrun.results.store import Store, open_store
 from benchrun.runner import launcher
 from benchrun.runner.launcher import Exit
 from benchrun.runner.plan import Plan, SweepRequest, make_plan
-from benchrun.runner.sweep import Attempt, Sweep, Update, died, make_row, point_row
+from benchrun.runner.sweep import Attempt, Sweep, Update, died, make_row, open_run, point_row
 from tests.runner.conftest import Stage
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -140,6 +140,23 @@ def test_every_launch_is_told_the_whole_sweep(
     shapes = [[(each["batch"], each["seq"]) for each in assignment["sweep"]] for assignment in told]
     assert shapes == [[(batch, seq) for seq in (16, 32) for batch in BATCHES]] * 4
     assert {assignment["max_seq"] for assignment in told} == {32}
+
+
+def test_no_secret_reaches_a_row_by_the_label_or_an_engines_facts(bed: Callable[..., Bed]) -> None:
+    sweep = bed()
+    label = "nightly token=abc123 https://me:pw@host.example/x /home/me/models/minilm"
+    run = open_run(sweep.store, sweep.plan, label)
+    assert sweep.store.run(run).run.label == "nightly token=[hidden] https://[hidden]@host.example/x …/minilm"
+    node = "/bert/encoder/layer.0/attention/self/MatMul"
+    facts = {
+        "engine": "/home/me/cache/plan.engine",
+        "fallbacks": [node],
+        "graph": {"nodes": 12, "url": "http://u:p@h/x"},
+    }
+    fields = {"status": "ok", "host_ns": [1_000_000] * 12, "facts": facts}
+    row = make_row(Attempt(sweep.plan.points[0], 0, MOMENT), 0, fields, sweep.plan)
+    hidden = {"nodes": 12, "url": "http://[hidden]@h/x"}
+    assert row.facts == {"engine": "…/plan.engine", "fallbacks": [node], "graph": hidden}
 
 
 @pytest.mark.parametrize("drifting", ["host_ns", "device_ns"])

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from benchrun.runner.telemetry.amd import AmdDevice, active, attach, find_handle, first_number, open_amd
+from benchrun.runner.telemetry.amd import (
+    CARD_NOTE,
+    REASONS_NOTE,
+    AmdDevice,
+    attach,
+    find_handle,
+    first_number,
+    open_amd,
+)
 from benchrun.runner.telemetry.interface import Unreadable
+from benchrun.runner.telemetry.judgement import judge
+from benchrun.runner.telemetry.state import HostState, MachineState
 
 
 class AmdSmiLibraryException(Exception):
@@ -18,11 +29,20 @@ class AmdSmiLibraryException(Exception):
 
 
 class Smi(ModuleType):
-    """Two GCDs of an MI250: the second one reports neither power nor energy. `refused` names functions that raise."""
+    """Two GCDs of an MI250: the second one reports neither power nor energy. `refused` names functions that raise.
+
+    Which values a device gives is not documented; what is written here is only of the documented type.
+    """
 
     AmdSmiClkType = SimpleNamespace(GFX=1, MEM=5)
     AmdSmiTemperatureType = SimpleNamespace(HOTSPOT=1)
     AmdSmiTemperatureMetric = SimpleNamespace(CURRENT=0)
+
+    architecture = "gfx90a"
+    counters: ClassVar[dict[str, int | str]] = {
+        "accumulation_counter": 90_000, "prochot_residency_acc": 0, "ppt_residency_acc": 500,
+        "socket_thm_residency_acc": 7, "vr_thm_residency_acc": "N/A", "hbm_thm_residency_acc": 2,
+    }  # fmt: skip
 
     def __init__(self, refused: tuple[str, ...] = (), pids: tuple[int, ...] = ()) -> None:
         super().__init__("amdsmi")
@@ -48,7 +68,13 @@ class Smi(ModuleType):
         return {"drm_render": 128, "drm_card": 0, "hsa_id": handle, "hip_id": 1 - handle, "hip_uuid": "GPU-x"}
 
     def amdsmi_get_gpu_asic_info(self, handle: int) -> dict[str, Any]:
-        return {"market_name": "AMD Instinct MI250", "asic_serial": "0xSECRET", "oam_id": 3, "num_compute_units": 104}
+        return {
+            "market_name": "AMD Instinct MI250",
+            "asic_serial": "0xSECRET",
+            "oam_id": 3 + handle,
+            "num_compute_units": 104,
+            "target_graphics_version": self.architecture,
+        }
 
     def amdsmi_get_clock_info(self, handle: int, clock: int) -> dict[str, Any]:
         clk, most = {1: (800, 1700), 5: (1600, 1600)}[clock]
@@ -77,13 +103,10 @@ class Smi(ModuleType):
         return {"vram_total": 65520, "vram_used": 10}
 
     def amdsmi_get_violation_status(self, handle: int) -> dict[str, Any]:
-        return {
-            "active_ppt_pwr": True,
-            "active_prochot_thrm": False,
-            "active_socket_thrm": "N/A",
-            "active_hbm_thrm": True,
-            "active_vr_thrm": True,
-        }
+        raise AssertionError("it waits for 0.1 s")
+
+    def amdsmi_get_gpu_metrics_info(self, handle: int) -> dict[str, Any]:
+        return {"temperature_hotspot": 47, **self.counters}
 
     def amdsmi_get_gpu_perf_level(self, handle: int) -> str:
         return "AMDSMI_DEV_PERF_LEVEL_AUTO"
@@ -104,15 +127,40 @@ class Smi(ModuleType):
         return {"energy_accumulator": 1_000_000 if handle == 0 else 0, "counter_resolution": 15.3, "timestamp": 1}
 
 
-def test_a_gcd_says_which_card_it_belongs_to() -> None:
+def test_the_readings_of_a_gcd() -> None:
     first, second = (AmdDevice(Smi(), handle).read() for handle in (0, 1))
-    assert first.vendor == "amd" and first.name == "AMD Instinct MI250" and first.card == second.card == "module 3"
+    assert first.vendor == "amd" and first.name == "AMD Instinct MI250"
+    assert first.card is second.card is None and first.notes["card"] == CARD_NOTE  # their module numbers differ
     assert (first.clock_mhz, first.max_clock_mhz, first.memory_clock_mhz, first.locked) == (800, 1700, 1600, False)
     assert (first.power_w, second.power_w, first.power_cap_w, first.default_power_cap_w) == (92, None, 500, 560)
     assert (first.temperature_c, first.ecc, first.partition, first.driver) == (47, True, "SPX/NPS1", "6.12.12")
     assert (first.memory_used_bytes, first.memory_total_bytes) == (10 << 20, 65520 << 20)
-    assert first.reasons == ("power_cap", "hardware_thermal") and first.notes == {}
+    assert (first.limit_samples, first.capped_samples, first.overheated_samples) == (90_000, 500, 9)
+    assert first.reasons is None and first.notes["reasons"] == REASONS_NOTE and set(first.notes) == {"card", "reasons"}
     assert "SECRET" not in str(first) and "GPU-x" not in str(first)
+
+
+def test_a_gcd_that_is_a_whole_card_says_which() -> None:
+    smi = Smi()
+    smi.architecture = "gfx942"
+    assert [AmdDevice(smi, handle).read().card for handle in (0, 1)] == ["module 3", "module 4"]
+
+
+def test_what_lowered_the_clocks_is_judged_by_the_firmwares_samples() -> None:
+    smi = Smi()
+    device = AmdDevice(smi, 0)
+    before = device.read()
+
+    def flags(**grown: int) -> tuple[str, ...]:
+        smi.counters = {name: value + grown.get(name, 0) for name, value in Smi.counters.items() if value != "N/A"}  # type: ignore[operator]
+        host = HostState()
+        return judge(MachineState(host, before), MachineState(host, replace(device.read(), locked=True))).flags
+
+    assert flags() == flags(accumulation_counter=2000, ppt_residency_acc=90, hbm_thm_residency_acc=15) == ()
+    assert flags(accumulation_counter=2000, ppt_residency_acc=150) == ("power_capped",)
+    assert flags(accumulation_counter=2000, hbm_thm_residency_acc=30) == ("throttled",)
+    smi.counters = {"accumulation_counter": "N/A"}
+    assert device.read().limit_samples is device.read().overheated_samples is None
 
 
 def test_energy_is_in_joules_and_missing_on_the_second_gcd() -> None:
@@ -170,4 +218,3 @@ def test_a_library_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_not_available_is_not_a_number() -> None:
     assert first_number({"a": "N/A", "b": 0, "c": 5}, "a", "b", "c") == 5 and first_number({}, "a") is None
-    assert active({"active_prochot_thrm": "N/A"}) == ()

@@ -187,6 +187,13 @@ def test_seconds_by_kind_on_this_machine() -> None:
     assert cpu_seconds()["user"] - before["user"] >= 0.2
 
 
+def test_a_sandbox_that_counts_nothing_is_unknown_and_not_quiet(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nbtime 0\n")
+    state = Host(tmp_path).read()
+    assert state.busy_s is state.stolen_s is None and state.notes["busy_s"] == "not provided here" and state.cores == 1
+
+
 def test_this_process_is_told_from_the_others() -> None:
     host = Host()
     before = host.read()

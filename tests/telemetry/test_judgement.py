@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from benchrun.runner.telemetry.judgement import LIMITS, SPOILING, TELLING, Judgement, judge, noisy, spoils
+from benchrun.runner.telemetry.judgement import (
+    LIMITS,
+    SPOILING,
+    TELLING,
+    Judgement,
+    judge,
+    noisy,
+    spoils,
+    tick_allowance_s,
+)
 from benchrun.runner.telemetry.state import DeviceState, EnergyCount, HostState, MachineState, Reader, describe
 
 QUIET = HostState(at_s=100.0, cores=2, busy_s=50.0, own_s=10.0, stolen_s=1.0, throttled_s=0.5, overheated_n=3)
@@ -50,6 +59,21 @@ def test_on_a_large_host_a_few_busy_cores_are_no_noise() -> None:
     host = replace(QUIET, cores=128)
     assert flags(host, later(host, 10, busy_s=110, own_s=80)) == ()
     assert flags(host, later(host, 10, busy_s=160, own_s=80)) == ("noisy_host",)
+
+
+@pytest.mark.parametrize(("cores", "seconds"), [(1, 0.1), (2, 0.1), (4, 0.15), (8, 0.2), (16, 0.6)])
+def test_one_busy_process_is_seen_on_hosts_of_several_cores(cores: int, seconds: float) -> None:
+    host = replace(QUIET, cores=cores)
+    assert flags(host, later(host, seconds, busy_s=seconds)) == ("noisy_host",)
+    steps = 2 * 0.01 * min(cores, (2 * cores) ** 0.5)  # the counters' steps alone
+    assert flags(host, later(host, seconds, busy_s=steps)) == ()
+    assert flags(host, later(host, seconds, stolen_s=steps)) == ()
+
+
+def test_on_64_cores_the_steps_do_not_hide_ten_busy_ones() -> None:
+    host = replace(QUIET, cores=64)
+    assert flags(host, later(host, 0.1, busy_s=1.0)) == ("noisy_host",)  # 1.28 s were forgiven once
+    assert tick_allowance_s(64) == pytest.approx(0.226, abs=1e-3) and tick_allowance_s(2) == 0.04
 
 
 def test_stolen_time_and_quotas_are_noise() -> None:
