@@ -18,7 +18,9 @@ from benchrun.runner.errors import UsageError
 
 KIND = "loadgen"
 SCENARIOS = ("single-stream", "multi-stream", "server", "offline")
-NAMES: dict[str, str] = dict(zip(SCENARIOS, ("SingleStream", "MultiStream", "Server", "Offline"), strict=True))  # LoadGen's own
+NAMES: dict[str, str] = dict(
+    zip(SCENARIOS, ("SingleStream", "MultiStream", "Server", "Offline"), strict=True)
+)  # LoadGen's own
 MODES = ("performance", "accuracy")
 FIXED = "fixed"
 AUTO = "auto"
