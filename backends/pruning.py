@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -53,10 +53,10 @@ def cut_heads(body: nn.Module, pruned: Pruned, heads: int, head_size: int) -> No
     for index, cut in pruned.items():
         layer = body.get_submodule(f"encoder.layer.{index}.attention")
         rows = kept_rows(cut, heads, head_size)
-        own = layer.get_submodule("self")
+        own: Any = layer.get_submodule("self")
         for name in ("query", "key", "value"):
             setattr(own, name, _narrow(own.get_submodule(name), rows, dim=0))
-        output = layer.get_submodule("output")
+        output: Any = layer.get_submodule("output")
         output.dense = _narrow(output.get_submodule("dense"), rows, dim=1)
         own.num_attention_heads, own.all_head_size = heads - len(cut), len(rows)
 

@@ -113,7 +113,7 @@ def test_missing_heads_of_layers_that_are_used_count(tmp_path: Path) -> None:
     }
     path = str(folder(tmp_path / "m", config))
     assert resolve_spec(path).pruned_heads == {0: (1,), 2: (0, 3)}
-    assert resolve_spec(path).shape.attention_width == pytest.approx(CONFIG["hidden_size"] * 9 / 12)
+    assert resolve_spec(path).shape.attention_width == pytest.approx(64 * 9 / 12)
     assert resolve_spec(path, overrides={"num_hidden_layers": 2}).shape.cut_heads == 1
 
 
