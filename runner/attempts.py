@@ -98,17 +98,18 @@ def measure_once(timer: Timer, protocol: Protocol, telemetry: Telemetry, tick: T
     """One attempt."""
     started = time.perf_counter()
     count = telemetry.energy()
+    missing = telemetry.energy_note() if count is None else ""
     before = telemetry.read()
     reading_s = time.perf_counter() - started
     window_s = THROUGHPUT_WINDOW_S if count is None else max(THROUGHPUT_WINDOW_S, least_window_s(count.resolution_s))
     if asynchronous:
         latency = measure_latency(timer, protocol, tick)
         throughput = measure_throughput(timer, latency, asynchronous, window_s, telemetry.energy)
-        energy = window_energy(*throughput.energy, throughput.seconds)
+        energy = window_energy(*throughput.energy, throughput.seconds, missing)
     else:  # the latency loop is the window
         first, began = telemetry.energy(), time.perf_counter()
         latency = measure_latency(timer, protocol, tick)
-        energy = window_energy(first, telemetry.energy(), time.perf_counter() - began)
+        energy = window_energy(first, telemetry.energy(), time.perf_counter() - began, missing)
         throughput = measure_throughput(timer, latency, asynchronous)
     started = time.perf_counter()
     after = telemetry.read()

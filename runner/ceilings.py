@@ -42,7 +42,7 @@ EFFORTS = {
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Seconds of one call: the median over groups; `spread` is the groups' median absolute deviation over their median."""
+    """Seconds of one call: the median over groups, of launches the least; `spread` is their median absolute deviation over their median."""
 
     seconds: float
     spread: float
@@ -123,7 +123,9 @@ def time_kernel(kernel: Kernel, clock: DeviceClock | None, effort: Effort) -> Ra
         groups.append(_group(kernel, events, calls) / calls)
     each = np.array(groups)
     median = float(np.median(each))
-    return Rate(median, float(np.median(np.abs(each - median))) / median, len(groups))
+    # what else the host does adds to a launch and never takes away: the ceiling is the least
+    seconds = float(each.min()) if kernel.quantity == "launch" else median
+    return Rate(seconds, float(np.median(np.abs(each - median))) / median, len(groups))
 
 
 def _group(kernel: Kernel, clock: DeviceClock | None, calls: int) -> float:
@@ -163,7 +165,7 @@ def describe(row: CeilingRow) -> tuple[str, str]:
         return f"matrix product {row.dtype}", f"{tera:.0f} TFLOP/s" if tera >= 10 else f"{tera * 1000:.3g} GFLOP/s"
     if row.quantity == "copy":
         return "copy", f"{row.value / 1e12:.2f} TB/s" if row.value >= 1e12 else f"{row.value / 1e9:.1f} GB/s"
-    return "launch", f"{row.value * 1e6:.2f} µs"
+    return "PyTorch launch", f"{row.value * 1e6:.2f} µs"
 
 
 def to_json(rows: Sequence[CeilingRow]) -> Iterator[dict[str, Any]]:

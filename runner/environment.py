@@ -13,10 +13,11 @@ import platform
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
+from benchrun.backends.contract import ENTRY_POINT_GROUP
 from benchrun.results.rows import EnvironmentRow
 from benchrun.runner.devices import CudaDevice, cgroup_quota, describe_cuda, list_devices, rocm_nodes, usable_cores
 from benchrun.runner.privacy import redact_values
@@ -32,15 +33,30 @@ DEVICE_SETTINGS = (
 )
 LIBRARIES = (
     "torch",
-    "transformers",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-migraphx",
-    "tensorrt",
-    "tensorrt-rtx-cu13-bindings",
-    "triton",
+    *("transformers", "tokenizers", "safetensors", "numpy"),
+    *("onnx", "onnxscript", "onnx-ir", "aitemplate", "triton", "flash-attn", "pytorch-optimizer", "mlcommons-loadgen"),
+    *(
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "onnxruntime-migraphx",
+        "onnxruntime-rocm",
+        "onnxruntime-openvino",
+        "onnxruntime-directml",
+    ),
+    *(
+        "tensorrt",
+        "tensorrt-cu12",
+        "tensorrt-cu13",
+        "tensorrt-rtx",
+        "tensorrt-rtx-cu13-bindings",
+        "tensorrt-rtx-cu13-libs",
+    ),
+    *(
+        "nvidia-cuda-runtime",
+        "nvidia-cublas",
+        "nvidia-cudnn",
+    ),  # from CUDA 13 on; before that and for cuDNN with a suffix
+    *(f"nvidia-{part}-cu{major}" for part in ("cuda-runtime", "cublas", "cudnn") for major in (12, 13)),
 )
 
 
@@ -68,7 +84,7 @@ def read_environment(device: str) -> EnvironmentRow:
         "memory_bytes": memory_bytes(),
         "devices": list(list_devices()),
         "system": {"name": platform.system(), "release": platform.release(), "python": platform.python_version()},
-        "libraries": {name: found for name in LIBRARIES if (found := installed_version(name))},
+        "libraries": library_versions(),
         "settings": settings(state),
     }
     if state.device is not None:
@@ -78,6 +94,15 @@ def read_environment(device: str) -> EnvironmentRow:
                 "device": reason
             }  # beside the hardware, not of it: a reason must not change the fingerprint
     return EnvironmentRow(hashlib.sha256(core.encode()).hexdigest()[:16], redact_values(details))
+
+
+def library_versions() -> dict[str, str]:
+    """Distribution → version, from metadata: libraries that engines run on, and distributions that plug engines in. Nothing is imported."""
+    found = {name: told for name in LIBRARIES if (told := installed_version(name))}
+    plugged = {
+        entry.dist.name: entry.dist.version for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.dist is not None
+    }
+    return found | {name: told for name, told in sorted(plugged.items()) if name != DISTRIBUTION}
 
 
 def settings(state: MachineState) -> dict[str, Any]:

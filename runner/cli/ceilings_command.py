@@ -44,8 +44,8 @@ def show_ceilings(device: str | None, threads: int | None, db: str | None, *, ag
         print(json.dumps(found | {"ceilings": list(to_json(rows))}, indent=1))
         return 0
     table = Table(box=None, pad_edge=False, header_style="bold", caption=f"database {shown}", caption_justify="left")
-    for name in ("ceiling", "median", "spread", "n", "measured (UTC)", "flags"):
-        table.add_column(name, justify="right" if name in ("median", "spread", "n") else "left", no_wrap=True)
+    for name in ("ceiling", "value", "spread", "n", "measured (UTC)", "flags"):
+        table.add_column(name, justify="right" if name in ("value", "spread", "n") else "left", no_wrap=True)
     for row in rows:
         name, figure = describe(row)
         flags = ", ".join(row.conditions.get("flags", ())) or "–"

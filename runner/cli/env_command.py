@@ -38,7 +38,8 @@ def compare_environments(first: str, second: str, device: str | None, db: str | 
     """What differs between the environments of two runs, either of which may be `here`. Exit 1 where they differ."""
     from benchrun.results.views.environments import differences
 
-    one, two = (_environment(given, device, db) for given in (first, second))
+    wanted = device or _device_of(second if first == HERE else first, db)
+    one, two = (_environment(given, wanted, db) for given in (first, second))
     found = differences(one, two)
     if as_json:
         changes = [{"name": name, "first": before, "second": after} for name, before, after in found]
@@ -65,6 +66,22 @@ def _here(device: str) -> dict[str, Any]:
 
     row = read_environment(device)
     return {"fingerprint": row.fingerprint, **row.details}
+
+
+def _device_of(given: str, db: str | None) -> str | None:
+    """The device of a run where this machine has it, else one of its kind; None where there is none and for `here`."""
+    if given == HERE:
+        return None
+    from benchrun.results import open_store
+
+    with open_store(db, read_only=True) as store:
+        devices = [
+            planned.point.device for planned in store.run(store.resolve_run(given)).points if planned.point.device
+        ]
+    if not devices:
+        return None
+    present, kind = list_devices(), devices[0].partition(":")[0]
+    return devices[0] if devices[0] in present else next((each for each in present if each.startswith(kind)), None)
 
 
 def _environment(given: str, device: str | None, db: str | None) -> Mapping[str, Any]:

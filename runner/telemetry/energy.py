@@ -26,10 +26,12 @@ def least_window_s(resolution_s: float) -> float:
     return resolution_s / MOST_ERROR
 
 
-def window_energy(before: EnergyCount | None, after: EnergyCount | None, seconds: float) -> Energy:
-    """The energy between two readings that enclose a window of `seconds`; None where it was too short for the counter's step."""
+def window_energy(before: EnergyCount | None, after: EnergyCount | None, seconds: float, missing: str = "") -> Energy:
+    """The energy between two readings that enclose a window of `seconds`; None where it was too short for the counter's step. `missing`
+    says why there is no counter, where that is known.
+    """
     if before is None or after is None:
-        return Energy(None, "no energy counter")
+        return Energy(None, missing or "no energy counter")
     if seconds < least_window_s(after.resolution_s) * (1 - 1e-9):
         return Energy(None, f"{seconds:.2g} s is too short for a counter that steps every {after.resolution_s:g} s")
     joules = after.joules - before.joules

@@ -38,6 +38,10 @@ class Telemetry:
         """The counter of the device that computes: the accelerator's, or the processor packages'."""
         return self.device.energy() if self.device else self.host.energy()
 
+    def energy_note(self) -> str:
+        """Why there is no energy count, in a few words; empty where only the device could say."""
+        return "" if self.device else self.host.energy_note()
+
 
 class Unreadable:
     """Stands for a device whose library is missing or refuses: everything is None, for one reason."""

@@ -48,6 +48,9 @@ class NoTelemetry:
     def energy(self) -> EnergyCount | None:
         return None
 
+    def energy_note(self) -> str:
+        return ""
+
 
 @contextmanager
 def open_timer(threads: int, batch: int, seq: int) -> Iterator[loops.Timer]:

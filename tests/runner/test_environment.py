@@ -8,12 +8,18 @@ import socket
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from benchrun.results.rows import EnvironmentRow
+from benchrun.results.store import open_store
 from benchrun.runner import environment
+from benchrun.runner import plan as plan_module
+from benchrun.runner.cli import env_command
+from benchrun.runner.cli.env_command import compare_environments
 from benchrun.runner.devices import CudaDevice
 from benchrun.runner.environment import (
     benchrun_version,
@@ -21,9 +27,12 @@ from benchrun.runner.environment import (
     git_commit,
     gpu_facts,
     installed_version,
+    library_versions,
     memory_bytes,
     read_environment,
 )
+from benchrun.runner.plan import SweepRequest, make_plan
+from benchrun.runner.sweep import open_run
 
 
 def test_what_is_recorded() -> None:
@@ -65,6 +74,16 @@ def test_the_processors_name(tmp_path: Path) -> None:
     assert cpu_model(told) == "Fast CPU: the 2nd"
     told.write_text("processor\t: 0\n")
     assert cpu_model(told) == cpu_model(tmp_path / "nosuch") == (platform.processor() or "unknown")
+
+
+def test_an_engines_own_library_and_plug_ins_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"aitemplate": "0.3.1", "tensorrt-cu12": "10.9", "onnxruntime-rocm": "1.22", "nvidia-cudnn-cu12": "9.1"}
+    monkeypatch.setattr(environment, "installed_version", told.get)
+    dist = types.SimpleNamespace(name="benchrun-fast", version="2.0")
+    own = types.SimpleNamespace(name="benchrun-inference", version="1")
+    entries = [types.SimpleNamespace(dist=each) for each in (dist, own, None)]
+    monkeypatch.setattr(environment, "entry_points", lambda group: entries if group == "benchrun.backends" else [])
+    assert library_versions() == {**told, "benchrun-fast": "2.0"}
 
 
 def test_versions_come_from_metadata() -> None:
@@ -175,6 +194,30 @@ def test_without_amdsmi_the_kernels_topology_tells_gpus_apart(monkeypatch: pytes
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
     assert gpu_facts("rocm:0") == {"kind": "rocm", **nodes[1]}
     assert gpu_facts("rocm:7") == {"kind": "rocm"}
+
+
+def test_here_is_compared_on_the_device_of_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    db = str(tmp_path / "a.db")
+    plan = make_plan(SweepRequest(models=("tiny",), device="cpu", threads=1))
+    with open_store(db) as store:
+        slow = open_run(store, plan, "")
+        moved = tuple(replace(each, point=replace(each.point, device="cuda:3")) for each in plan.points)
+        fast = open_run(store, replace(plan, points=moved), "")
+    seen: list[str] = []
+
+    def read(device: str) -> EnvironmentRow:
+        seen.append(device)
+        return EnvironmentRow("0" * 16, {})
+
+    monkeypatch.setattr(environment, "read_environment", read)
+    for present in (("cuda:0", "cuda:3", "cpu"), ("cuda:0", "cpu"), ("cpu",)):
+        monkeypatch.setattr(env_command, "list_devices", lambda present=present: present)
+        monkeypatch.setattr(plan_module, "list_devices", lambda present=present: present)
+        compare_environments(fast, "here", None, db, as_json=True)
+    compare_environments("here", slow, None, db, as_json=True)
+    monkeypatch.setattr(env_command, "list_devices", lambda: ("cuda:0", "cpu"))
+    compare_environments("here", slow, None, db, as_json=True)
+    assert seen == ["cuda:3", "cuda:0", "cpu", "cpu", "cpu"]
 
 
 def test_the_commit_of_a_repository(tmp_path: Path) -> None:

@@ -12,11 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from benchrun.runner.attempts import measure_once
 from benchrun.runner.devices import cgroup_quota
+from benchrun.runner.loops import Timer
+from benchrun.runner.protocol import Protocol
 from benchrun.runner.telemetry import cgroup
 from benchrun.runner.telemetry.cpu import Host, cpu_seconds, rapl, turbo_on
+from benchrun.runner.telemetry.energy import Energy
 from benchrun.runner.telemetry.interface import open_telemetry
 from benchrun.runner.telemetry.judgement import judge
+from tests.runner.scripted import ScriptedSession, ScriptedTime, input_sets
 
 CPU = "sys/devices/system/cpu"
 POLICY = f"{CPU}/cpufreq/policy"
@@ -177,6 +182,16 @@ def test_energy_of_the_packages(plant: Plant) -> None:
     both = rapl(root)
     assert both is not None and both.joules == 12.0 and both.wraps_j is None
     assert open_telemetry("cpu", root).energy() == both
+
+
+def test_why_there_is_no_energy(tmp_path: Path) -> None:
+    assert open_telemetry("cpu", tmp_path).energy_note() == "this host has no RAPL"
+    (tmp_path / "sys/class/powercap/intel-rapl:0").mkdir(parents=True)
+    telemetry = open_telemetry("cpu", tmp_path)
+    assert telemetry.energy_note() == "RAPL is not readable without more rights"
+    timer = Timer(ScriptedSession(ScriptedTime(), [1_000_000]), input_sets(), None)
+    attempt = measure_once(timer, Protocol(iterations=3), telemetry, lambda n, ns: None, asynchronous=False)
+    assert attempt.energy == Energy(None, "RAPL is not readable without more rights")
 
 
 def test_seconds_by_kind_on_this_machine() -> None:

@@ -62,6 +62,7 @@ def test_a_counter_that_starts_again() -> None:
 
 def test_no_counter() -> None:
     assert window_energy(None, None, 10) == Energy(None, "no energy counter")
+    assert window_energy(None, None, 10, "this host has no RAPL") == Energy(None, "this host has no RAPL")
     assert window_energy(counts(1)[0], None, 10).joules is None
 
 
