@@ -17,7 +17,8 @@ from benchrun.runner.messages import Assignment, Task
 from benchrun.runner.worker import Channel, Progress
 from benchrun.runner.workloads.accuracy import measure
 
-QUICK = {"device": "cpu", "batch": 16, "iterations": 2, "warmup": 0, "max-time": 0.1, "repeats": 0, "threads": 2}
+# one thread: where others compute too, the threads of a team mostly wait for each other
+QUICK = {"device": "cpu", "batch": 16, "iterations": 2, "warmup": 0, "max-time": 0.1, "repeats": 0, "threads": 1}
 
 
 @dataclass(frozen=True, slots=True)

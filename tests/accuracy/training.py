@@ -40,6 +40,7 @@ def train_model(folder: Path, epochs: int = EPOCHS) -> Path:
     from transformers import AutoModelForQuestionAnswering
 
     torch.manual_seed(SEED)
+    torch.set_num_threads(1)  # beside other work a second thread makes it six times slower, not faster
     source = MINILM
     model: Any = AutoModelForQuestionAnswering.from_pretrained(source, attn_implementation="sdpa").float()
     separate_segments(model)
