@@ -36,4 +36,4 @@ def show_empty(title: str, what: str, commands: Sequence[str] = ()) -> None:
         st.markdown(f"#### {markdown(title)}")
         st.markdown(markdown(what, 600))
         for command in commands:
-            st.code(command, language="bash")
+            st.code(command, language=None)  # colours of a highlighted option are too pale to read
