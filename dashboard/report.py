@@ -20,9 +20,11 @@ from benchrun.results.errors import ExportError, StoreError
 from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
 
-    from benchrun.results.records import RunRecord
+    from benchrun.results.records import PlannedPoint, RunRecord
 
 # Together they keep the file under 5 MB.
 MOST_CHARTS = 12
@@ -46,6 +48,9 @@ class Written:
 
     run: str
     path: Path
+
+
+MACHINE_COLUMNS = ("of ceiling", "J/seq", "flags")  # those that a run has something in
 
 
 def write_report(db: str | Path | None, run_id: str, path: str | Path | None = None) -> Written:
@@ -92,7 +97,7 @@ def run_report(record: RunRecord, now: datetime) -> str:
         f'<p class="quiet">{html.escape(_subtitle(record))}</p>',
         _about(record, points),
         *_charts(points),
-        _tables(points),
+        _tables(points, {planned.point.key: _machine_cells(record, planned) for planned in record.points}),
         _failures(points),
         _data(points, run.id),
         _method(now),
@@ -114,6 +119,21 @@ def _points(record: RunRecord) -> pd.DataFrame:
     from benchrun.results.views.summaries import summarise
 
     return add_series(summarise(record_frame(record)))
+
+
+def _machine_cells(record: RunRecord, planned: PlannedPoint) -> tuple[str, str, str]:
+    """A point's share of the ceiling that binds it, energy and flags, as texts; empty where not known."""
+    from benchrun.results.statistics import mean_of_known
+
+    rows = [each.row for each in record.by_point[planned.point.key] if each.row.status in ("ok", "invalid")]
+    places = [record.position(planned, row) for row in rows]
+    share, joules = (
+        mean_of_known(place.ceiling_share for place in places),
+        mean_of_known(row.joules_per_seq for row in rows),
+    )
+    binding = next((place.ceiling for place in places if place.ceiling), "")
+    flags = ", ".join(sorted({flag for row in rows for flag in row.flags}))
+    return ("" if share is None else f"{share:.0%} {binding}", "" if joules is None else figure(joules), flags)
 
 
 def _subtitle(record: RunRecord) -> str:
@@ -194,17 +214,20 @@ def _picture(chart: Any) -> str:
     )
 
 
-def _tables(points: pd.DataFrame) -> str:
+def _tables(points: pd.DataFrame, machine: Mapping[str, Sequence[str]]) -> str:
+    """`machine`: point key → its texts of `MACHINE_COLUMNS`."""
     columns = [
         Column("engine"), Column("dtype"), Column("tokens", number=True), Column("batch", number=True), Column("mean", "ms", number=True),
         Column("p50", "ms", number=True), Column("interval of p50", "ms", number=True),
         Column("p95", "ms", number=True), Column("p99", "ms", number=True),
         Column("throughput", "seq/s", number=True), Column("launches", number=True), Column("n", number=True), Column("answer"),
     ]  # fmt: skip
+    shown_too = [place for place in range(len(MACHINE_COLUMNS)) if any(cells[place] for cells in machine.values())]
+    columns += [Column(MACHINE_COLUMNS[place], number=MACHINE_COLUMNS[place] != "flags") for place in shown_too]
     found = ["<h2>Points</h2>"]
     left, unlisted = MOST_TABLE, 0
     for heading, group in _groups(points):
-        rows = [_line(row) for row in rows_of(group)]
+        rows = [[*_line(row), *(machine[row.point_key][place] for place in shown_too)] for row in rows_of(group)]
         shown = table(columns, rows)
         fitting = int(len(rows) * min(1.0, left / len(shown)))
         unlisted += len(rows) - fitting

@@ -95,8 +95,8 @@ def _show_ceilings(database: Database, filters: Filters, fingerprint: str) -> No
     holding = found
     if not found.empty:  # ceilings of other thread counts are other machines' roofs
         threads = set(points["threads"].dropna())
-        counted = found["threads"].isin(threads) if threads else found["threads"].isna()
-        holding = found[found["dtype"].isin(set(points["dtype"])) & counted]
+        holding = found[found["dtype"].isin(set(points["dtype"]))]
+        holding = holding[holding["threads"].isin(threads)] if threads else holding
     chart = draw(
         roofline_chart(points, holding, current_look()),
         "achieved TFLOP/s against FLOP a byte, under the machine's roof",

@@ -15,6 +15,7 @@ from benchrun.results.document import run_document
 from benchrun.results.records import RunRecord
 
 _CAPTIONS = ("Average (ms)", "95th Percentile (ms)", "99th Percentile (ms)", "Sequences/s")
+_OF_CEILING, _ENERGY = "Of Ceiling (%)", "J/Sequence"  # columns that stand only where a block has such a figure
 _TOO_SMALL = "†"
 _NEEDED = {"p95": 90, "p99": 459}  # samples of a launch for a 99 % upper bound
 _UNKNOWN = "unknown"  # what an imported file could not say
@@ -27,18 +28,19 @@ class Cell:
     status: str
     figures: tuple[float | None, ...]
     unsure: tuple[bool, ...]  # too few samples for a bound of that figure
+    extras: tuple[str, ...] = ()  # texts of the columns about the machine that the block has
 
     def texts(self, best: Sequence[bool]) -> list[str]:
-        """The four cells, `best` ones bold."""
+        """The cells, `best` ones bold."""
         if self.status not in ("ok", "invalid"):
-            return ["OOM" if self.status == "oom" else self.status] * len(_CAPTIONS)
+            return ["OOM" if self.status == "oom" else self.status] * (len(_CAPTIONS) + len(self.extras))
         texts = []
         for value, unsure, bold in zip(self.figures, self.unsure, best, strict=True):
             text = "" if value is None else figure(value) + _TOO_SMALL * unsure
             if text and self.status == "invalid":
                 text = f"~~{text}~~"
             texts.append(f"**{text}**" if text and bold else text)
-        return texts
+        return [*texts, *self.extras]
 
 
 def export_markdown(record: RunRecord) -> str:
@@ -88,7 +90,10 @@ def _block(block: tuple[str, ...], points: Sequence[Mapping[str, Any]]) -> list[
     engines = list(dict.fromkeys(engine_of.values()))
     measured = [point for point in points if point["host_ms"] is not None or point["device_ms"] is not None]
     clock = "device_ms" if measured and all(point["device_ms"] is not None for point in measured) else "host_ms"
-    cells = {(point["seq"], point["batch"], engine_of[point["key"]]): _cell(point, clock) for point in points}
+    extras = [
+        name for name, field in ((_OF_CEILING, "ceiling_share"), (_ENERGY, "joules_per_seq")) if _has(points, field)
+    ]
+    cells = {(point["seq"], point["batch"], engine_of[point["key"]]): _cell(point, clock, extras) for point in points}
     lines = [f"## {model}, {head}, {dtype}, {device}", ""]
     lines += [f"Weights {weights}, workload {workload}, protocol {protocol}{_with_options(common)}."]
     lines += [f"Times of the {clock.removesuffix('_ms')} clock; {_n(measured)}."]
@@ -98,12 +103,12 @@ def _block(block: tuple[str, ...], points: Sequence[Mapping[str, Any]]) -> list[
         lines += [
             f"Sequences/s of {which}: the rate of the isolated calls, since the device runs them one by one anyway."
         ]
-    captions = [f"{escape(engine)} {caption}" for engine in engines for caption in _CAPTIONS]
+    captions = [f"{escape(engine)} {caption}" for engine in engines for caption in (*_CAPTIONS, *extras)]
     lines += ["", _row(["Sequence Length", "Batch Size", *captions]), "|" + "---:|" * (2 + len(captions))]
     shapes = {(point["seq"], point["batch"]) for point in points}
     for seq, batch in sorted(shapes, key=lambda shape: (shape[0] or 0, shape[1] or 0)):
         across = [cells.get((seq, batch, engine)) for engine in engines]
-        lines.append(_row([str(seq or ""), str(batch or ""), *_texts(across)]))
+        lines.append(_row([str(seq or ""), str(batch or ""), *_texts(across, len(extras))]))
     notes = []
     if any(any(cell.unsure) for cell in cells.values() if cell.status in ("ok", "invalid")):
         needed = f"95th: {_NEEDED['p95']}, 99th: {_NEEDED['p99']} are needed"
@@ -112,12 +117,16 @@ def _block(block: tuple[str, ...], points: Sequence[Mapping[str, Any]]) -> list[
     return [*lines, "", *(f"- {note}" for note in notes)] if notes else lines
 
 
-def _texts(across: Sequence[Cell | None]) -> list[str]:
+def _has(points: Iterable[Mapping[str, Any]], field: str) -> bool:
+    return any(point[field] is not None for point in points)
+
+
+def _texts(across: Sequence[Cell | None], extras: int) -> list[str]:
     """The cells of one row; the best right figure of each kind is bold where several engines have it."""
     texts: list[str] = []
     for cell in across:
         if cell is None:
-            texts += [""] * len(_CAPTIONS)
+            texts += [""] * (len(_CAPTIONS) + extras)
             continue
         best = [cell.status == "ok" and _is_best(across, cell, kind) for kind in range(len(_CAPTIONS))]
         texts += cell.texts(best)
@@ -131,16 +140,22 @@ def _is_best(across: Iterable[Cell | None], cell: Cell, kind: int) -> bool:
     return len(there) > 1 and cell.figures[kind] == best(there)
 
 
-def _cell(point: Mapping[str, Any], clock: str) -> Cell:
+def _cell(point: Mapping[str, Any], clock: str, extras: Sequence[str]) -> Cell:
     found = point[clock]
+    share, joules = point["ceiling_share"], point["joules_per_seq"]
+    shown = {
+        _OF_CEILING: "" if share is None else f"{100 * share:.0f} ({point['ceiling']})",
+        _ENERGY: "" if joules is None else figure(joules),
+    }
+    more = tuple(shown[name] for name in extras)
     if found is None:
-        return Cell(point["status"], (None, None, None, point["throughput_seq_s"]), (False,) * 4)
+        return Cell(point["status"], (None, None, None, point["throughput_seq_s"]), (False,) * 4, more)
     launches = max(1, len(found["launch_p50_ms"]))
     unsure = tuple(
         found["intervals"][name][1] is None and 0 < point["n"] < needed * launches for name, needed in _NEEDED.items()
     )
     figures = (found["mean"], found["p95"], found["p99"], point["throughput_seq_s"])
-    return Cell(point["status"], figures, (False, *unsure, False))
+    return Cell(point["status"], figures, (False, *unsure, False), more)
 
 
 def _n(measured: Sequence[Mapping[str, Any]]) -> str:

@@ -20,7 +20,7 @@ def compare_runs(base: str, new: str, db: str | None, *, as_json: bool) -> int:
         json.dump(compare_document(found), sys.stdout, indent=1, allow_nan=False)
         sys.stdout.write("\n")
         return 0
-    _print(found)
+    print_comparison(found)
     return 0
 
 
@@ -34,7 +34,8 @@ def compare_document(found: Comparison) -> dict[str, Any]:
     return document
 
 
-def _print(found: Comparison) -> None:
+def print_comparison(found: Comparison) -> None:
+    """As a table, with what must be known beside it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -54,10 +55,25 @@ def _print(found: Comparison) -> None:
             counts = f"{each.launches_base} / {each.launches_new}"
             figures = tuple("–" if value is None else f"{value:.4g}" for value in (each.base, each.new))
             table.add_row(Text("" if at else point.label), each.metric, *figures, ratio, interval, counts)
+        for metric, values, pattern in (
+            ("share of ceiling", (point.base.ceiling_share, point.new.ceiling_share), "{:.0%}"),
+            ("J/seq", (point.base.joules_per_seq, point.new.joules_per_seq), "{:.4g}"),
+        ):
+            if any(value is not None for value in values):
+                figures = tuple("–" if value is None else pattern.format(value) for value in values)
+                table.add_row("", metric, *figures, "", "", "")
         if not point.metrics:
             table.add_row(Text(point.label), Text(point.remark, style="yellow"), "", "", "–", "", "")
     table.caption = "above 1 the new run is slower; the interval is of the launches alone, not of sessions"
     console.print(table, highlight=False)
+    flagged: dict[tuple[str, str], list[str]] = {}  # points mostly have the same flags: one line for all that do
+    for point in found.points:
+        for name, side in (("base", point.base), ("new", point.new)):
+            for flag in side.flags:
+                flagged.setdefault((name, flag), []).append(point.label)
+    for (name, flag), labels in flagged.items():
+        where = labels[0] if len(labels) == 1 else f"{len(labels)} of {len(found.points)} points"
+        console.print(Text(f"the {name} run is flagged {flag}: {where}", style="yellow"))
     for names, where in ((found.only_base, "base"), (found.only_new, "new")):
         for name in names:
             console.print(Text(f"only in the {where} run: {name}", style="dim"))

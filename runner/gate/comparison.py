@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchrun.results.statistics import mean_of_known
 from benchrun.runner.gate.launches import GATED_BY_DEFAULT, METRICS, log_value
 from benchrun.runner.gate.readings import to_reading
 
 if TYPE_CHECKING:
-    from benchrun.results.records import MeasurementRecord, RunRecord
+    from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
     from benchrun.results.rows import PointRow
 
 CONFIDENCE = 0.95
@@ -36,6 +37,17 @@ class ComparedMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SideState:
+    """What is known of one side's figures beside them: the flags of its good launches, and means over these of the share of the ceiling and
+    of the energy; None where not known.
+    """
+
+    flags: tuple[str, ...] = ()
+    ceiling_share: float | None = None
+    joules_per_seq: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedPoint:
     """A point of both runs; without metrics where one has nothing to compare, as `remark` says."""
 
@@ -43,6 +55,8 @@ class ComparedPoint:
     label: str
     metrics: tuple[ComparedMetric, ...]
     remark: str = ""
+    base: SideState = SideState()
+    new: SideState = SideState()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +76,12 @@ def compare_records(base: RunRecord, new: RunRecord) -> Comparison:
     """Compare two runs by the keys of their points."""
     gate = base.run.request.get("gate") if base.run.origin == new.run.origin == "gate" else None
     same_session = gate is not None and gate == new.run.request.get("gate")
-    theirs = {planned.point.key: planned.point for planned in new.points}
-    ours = {planned.point.key: planned.point for planned in base.points}
+    theirs = {planned.point.key: planned for planned in new.points}
+    ours = {planned.point.key: planned for planned in base.points}
     points = tuple(
-        _compare_point(point, base.by_point[key], new.by_point[key]) for key, point in ours.items() if key in theirs
+        _compare_point(each.point, base.by_point[key], new.by_point[key], _state(base, each), _state(new, theirs[key]))
+        for key, each in ours.items()
+        if key in theirs
     )
     return Comparison(
         base=base.run.id,
@@ -73,8 +89,8 @@ def compare_records(base: RunRecord, new: RunRecord) -> Comparison:
         same_session=same_session,
         remarks=tuple(_remarks(base, new, same_session=same_session)),
         points=points,
-        only_base=tuple(label_row(point) for key, point in ours.items() if key not in theirs),
-        only_new=tuple(label_row(point) for key, point in theirs.items() if key not in ours),
+        only_base=tuple(label_row(each.point) for key, each in ours.items() if key not in theirs),
+        only_new=tuple(label_row(each.point) for key, each in theirs.items() if key not in ours),
     )
 
 
@@ -105,8 +121,21 @@ def _remarks(base: RunRecord, new: RunRecord, *, same_session: bool) -> list[str
     return found
 
 
+def _state(record: RunRecord, planned: PlannedPoint) -> SideState:
+    good = [each.row for each in record.by_point[planned.point.key] if each.row.status == "ok"]
+    return SideState(
+        flags=tuple(sorted({flag for row in good for flag in row.flags})),
+        ceiling_share=mean_of_known(record.position(planned, row).ceiling_share for row in good),
+        joules_per_seq=mean_of_known(row.joules_per_seq for row in good),
+    )
+
+
 def _compare_point(
-    point: PointRow, base: Sequence[MeasurementRecord], new: Sequence[MeasurementRecord]
+    point: PointRow,
+    base: Sequence[MeasurementRecord],
+    new: Sequence[MeasurementRecord],
+    ours: SideState,
+    theirs: SideState,
 ) -> ComparedPoint:
     label = label_row(point)
     good = [[each for each in side if each.row.status == "ok" and each.row.host] for side in (base, new)]
@@ -122,7 +151,8 @@ def _compare_point(
             for side in good
         ]
         metrics.append(_compare_metric(name, *([y for y in side if math.isfinite(y)] for side in logs)))
-    return ComparedPoint(key=point.key, label=label, metrics=tuple(each for each in metrics if each.ratio is not None))
+    known = tuple(each for each in metrics if each.ratio is not None)
+    return ComparedPoint(key=point.key, label=label, metrics=known, base=ours, new=theirs)
 
 
 def _compare_metric(name: str, base: Sequence[float], new: Sequence[float]) -> ComparedMetric:

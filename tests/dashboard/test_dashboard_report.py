@@ -68,6 +68,15 @@ def test_what_the_run_measured_is_in_it(databases: Databases, tmp_path: Path) ->
     assert wrong.count("<s>") >= 6 and "wrong" in wrong
 
 
+def test_shares_of_the_ceiling_energy_and_flags_stand_where_a_run_has_them(
+    databases: Databases, tmp_path: Path
+) -> None:
+    roofed = check(write_report(databases("roofed"), "last", tmp_path / "roofed.html").path)
+    assert "of ceiling" in roofed and re.search(r"\d+% (compute|bandwidth|launch)", roofed) and "J/seq" not in roofed
+    plain = check(write_report(databases("one"), "last", tmp_path / "plain.html").path)
+    assert "of ceiling" not in plain and "J/seq" not in plain
+
+
 def test_a_large_run_stays_under_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchrun.dashboard import report
     from tests.dashboard.stores import cost, point, run, store_run

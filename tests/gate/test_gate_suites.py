@@ -15,8 +15,10 @@ import pytest
 
 from benchrun.results import Store, open_store
 from benchrun.results.gates import list_gates, load_gate
+from benchrun.results.records import RunRecord
+from benchrun.runner.cli.compare_command import compare_document, print_comparison
 from benchrun.runner.errors import UsageError
-from benchrun.runner.gate.comparison import compare_records
+from benchrun.runner.gate.comparison import SideState, compare_records
 from benchrun.runner.gate.outcome import GateOutcome
 from benchrun.runner.gate.request import AcceptanceRequest, GateRequest, SideRequest
 from benchrun.runner.gate.running import Surroundings, run_gate
@@ -105,6 +107,29 @@ def test_a_slower_suite_fails_and_the_comparison_shows_it(gate: Gate, store: Sto
     assert found.same_session and not found.remarks
     (p50, rate) = found.points[0].metrics if len(found.points[0].metrics) == 2 else (found.points[0].metrics[0], None)
     assert p50.ratio == pytest.approx(1.2, rel=0.01) and p50.low is not None and p50.low > 1.1 and rate is None
+
+
+def test_what_is_known_beside_the_figures_is_compared_too(
+    gate: Gate, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = gate((1.2, ""))
+    one, two = (store.run(side.run_id or "") for side in (outcome.base, outcome.new))
+    key = next(iter(one.by_point))
+
+    def noted(record: RunRecord, **changes: object) -> RunRecord:
+        rows = [replace(each, row=replace(each.row, **changes)) for each in record.measurements]  # type: ignore[arg-type]
+        return replace(record, measurements=tuple(rows))
+
+    found = compare_records(one, noted(two, flags=("noisy_host",), joules_per_seq=0.25))
+    point = next(each for each in found.points if each.key == key)
+    assert point.new == SideState(flags=("noisy_host",), joules_per_seq=0.25)
+    assert point.base == SideState(flags=("imported", "trust:samples"))
+    assert compare_document(found)["points"][0]["new"]["flags"] == ["noisy_host"]
+    print_comparison(found)
+    shown = " ".join(capsys.readouterr().out.split())
+    every = len(found.points)
+    assert f"the new run is flagged noisy_host: {every} of {every} points" in shown
+    assert "J/seq – 0.25" in shown and "share of ceiling" not in shown
 
 
 def test_an_accepted_slowdown_stays_a_fail_and_does_not_fail_the_run(gate: Gate, store: Store) -> None:

@@ -7,7 +7,8 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from benchrun.results.exporters.columns import COLUMNS, flat_rows
 from benchrun.results.exporters.csv import defuse
 from benchrun.results.exporters.markdown import escape, figure
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
-from benchrun.results.rows import EnvironmentRow, MeasurementRow, PointRow, RunRow, Score
+from benchrun.results.rows import CeilingRow, EnvironmentRow, MeasurementRow, PointRow, RunRow, Score
 from benchrun.results.schema import Measurement, Point
 from benchrun.results.statistics import ReportedSummary, Summary
 from benchrun.results.store import Store
@@ -154,6 +155,28 @@ def test_marks_for_few_samples_flags_launches_and_isolated_rates(
     assert "1 to 2 launches, 100 samples a cell." in markdown
     assert "Sequences/s of torch:eager: the rate of the isolated calls" in markdown
     assert "batch 4, sequence length 128: interrupted: not measured: the run is still marked running" in markdown
+
+
+def test_share_of_the_ceiling_and_energy_are_columns_where_a_block_has_them(
+    new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement
+) -> None:
+    points = [
+        new_point("a", dtype="fp16"),
+        new_point("b", dtype="fp16", batch=2),
+        new_point("c", dtype="fp16", batch=4),
+    ]
+    work = {"samples": [4 * 10**6] * 12, "flops": 2e9, "least_bytes": 10**6}
+    rows = [new_measurement("a", joules_per_seq=0.5, **work), new_measurement("b", samples=[10**6])]
+    record = _sweep(new_run, points, [*rows, new_measurement("c", "oom", error="full")])
+    taken = datetime(2026, 3, 1, tzinfo=UTC)
+    ceilings = tuple(
+        CeilingRow("f", "cpu", quantity, dtype, None, value, 9, taken)
+        for quantity, dtype, value in (("matmul", "fp16", 1e12), ("copy", None, 1e9))
+    )
+    header, *body = _table(_markdown(replace(record, ceilings=ceilings)))
+    assert header[-2:] == ["torch:eager Of Ceiling (%)", "torch:eager J/Sequence"]
+    assert [row[-2:] for row in body] == [["50 (compute)", "0.5"], ["", ""], ["OOM", "OOM"]]
+    assert _table(_markdown(record))[0][-1] == "torch:eager J/Sequence"
 
 
 def test_options_that_all_share_are_said_once(
