@@ -163,7 +163,7 @@ def verify(
         first = lengths[:rows]
         answer, exact = true_tokens(answer, first, point.seq), true_tokens(exact, first, point.seq)
         rounded = None if rounded is None else true_tokens(rounded, first, point.seq)
-    parity: Parity = compare(answer, exact, point.dtype)
+    parity: Parity = compare(answer, exact, point.dtype, rounded=rounded)
     if parity.ok and (problem := remainder_problem(whole, point.batch, rows, lengths)):
         parity = replace(parity, ok=False, reason=problem)
     distance = None
@@ -178,7 +178,9 @@ def judge(point: Point, parity: Mapping[str, Any], distance: float | None, facts
 
     if not parity["ok"]:
         raise WrongVariant(f"wrong answer: {parity['reason']}")
-    if problem := precision_problem(point.dtype, distance, facts):
+    # gradients have limits of their own, and two logits may be right to many digits by luck
+    lucky = point.workload.startswith("train") or point.head == "classification"
+    if problem := precision_problem(point.dtype, distance, facts, None if lucky else parity["rel_l2"]):
         raise WrongVariant(problem)
 
 

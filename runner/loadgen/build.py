@@ -95,9 +95,10 @@ def verify_executor(
         session.enqueue()
         session.synchronize()
         found, wanted = (_true(each, trial.lengths[:rows]) for each in (session.outputs(), exact))
-        parity = compare(found, wanted, point.dtype)
-        if parity.ok and rounded is not None:
-            near = min(relative_distance(found, each) for each in (_true(rounded, trial.lengths[:rows]), wanted))
+        near_weights = None if rounded is None else _true(rounded, trial.lengths[:rows])
+        parity = compare(found, wanted, point.dtype, rounded=near_weights)
+        if parity.ok and near_weights is not None:
+            near = min(relative_distance(found, each) for each in (near_weights, wanted))
             distance = near if distance is None else min(near, distance)
         if worst is None or _badness(parity) > _badness(worst):
             worst = parity

@@ -76,6 +76,25 @@ def test_the_gain_of_a_few_values_is_not_held_to_more_than_rounding_allows() -> 
     assert "gain 1.0088" in compare({"logits": wide * np.float32(1.0088)}, {"logits": wide}, "bf16").reason
 
 
+def test_an_answer_that_rounding_moves_far_is_held_to_that() -> None:
+    moved, real = off_by(0.02), off_by(0.04)
+    assert not compare({"y": real}, {"y": REFERENCE}, "bf16").ok
+    assert compare({"y": real}, {"y": REFERENCE}, "bf16", rounded={"y": moved}).ok
+    assert not compare({"y": off_by(0.06)}, {"y": REFERENCE}, "bf16", rounded={"y": moved}).ok
+    scaled = {
+        "y": REFERENCE * np.float32(1.01)
+    }  # rounding hardly changes the gain of many values: a scaled answer is still wrong
+    assert "gain 1.0100" in compare(scaled, {"y": REFERENCE}, "bf16", rounded={"y": off_by(0.01)}).reason
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("bf16", 1.4e-3), ("int8", 5e-5), ("fp8", 1e-6)])
+def test_an_answer_more_exact_than_its_dtype_is_something_elses(dtype: str, error: float) -> None:
+    facts = {"compute_dtypes": {"matmul": dtype}}
+    problem = precision_problem(dtype, 5e-3, facts, error)
+    assert problem is not None and f"more exact than {dtype} can be" in problem
+    assert precision_problem(dtype, 5e-3, facts, 9e-3) is None
+
+
 def test_figures_are_those_of_the_textbook() -> None:
     found, reference = np.array([[3.0, 4.5]], np.float32), np.array([[3.0, 4.0]], np.float32)
     parity = compare({"y": found}, {"y": reference}, "fp32")
