@@ -372,6 +372,10 @@ class Backend(abc.ABC):
     def probe(self) -> Availability:
         """Import the engine and say what it can do on this machine. Never raises."""
 
+    def probe_variant(self, variant: str) -> Availability:  # noqa: ARG002 - engines whose variants differ override this
+        """As `probe`, of one variant: for backends whose variants need different libraries. Never raises."""
+        return self.probe()
+
     @abc.abstractmethod
     def prepare(self, model: Model, point: Point, build: Build) -> Session:
         """Export, compile, build and load `model` for `point`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
 
-from benchrun.backends.contract import ENTRY_POINT_GROUP, Backend, BackendError
+from benchrun.backends.contract import ENTRY_POINT_GROUP, Backend, BackendError, Description
 
 
 class UnknownBackend(BackendError):
@@ -30,4 +30,22 @@ def load_backend(name: str) -> type[Backend]:
         raise UnknownBackend(f"backend {name!r} ({entries[name].value}) cannot be imported: {reason}") from error
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise UnknownBackend(f"backend {name!r} ({entries[name].value}) is not a benchrun.backends.contract.Backend")
+    if not isinstance(getattr(found, "description", None), Description):
+        raise UnknownBackend(
+            f"backend {name!r} ({entries[name].value}) has no description: a benchrun.backends.contract.Description is needed"
+        )
     return found
+
+
+def find_missing(name: str, variant: str) -> str | None:
+    """What this interpreter lacks for a variant of a backend, as a sentence; None where it lacks nothing.
+
+    Raises UnknownBackend where there is no such backend.
+    """
+    backend = load_backend(name)
+    try:
+        return backend.missing(variant)
+    except (Exception, SystemExit) as error:  # somebody else's code: anything can happen
+        reason = " ".join(str(error).split())
+        said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        return f"{name}:{variant} cannot be asked whether it is installed, since its own check failed ({said})"

@@ -80,7 +80,12 @@ class TensorRtBackend(Backend):
         flavours = FLAVOURS.values() if variant is None else (FLAVOURS[variant],)
         if not any(_installed(name) for flavour in flavours for name in flavour.distributions):
             ways = " or ".join(how_to_install(flavour) for flavour in flavours)
-            return f"{' or '.join(flavour.library for flavour in flavours)} is not installed: {ways}"
+            others = [
+                f"; {each.library} is installed: --backend trt:{each.name}"
+                for each in FLAVOURS.values()
+                if each not in flavours and any(map(_installed, each.distributions))
+            ]
+            return f"{' or '.join(flavour.library for flavour in flavours)} is not installed: {ways}{''.join(others)}"
         absent = [name for name in cls.description.requires if not _installed(name)]
         return (
             f"trt needs {', '.join(absent)}, which is not installed: pip install {' '.join(absent)}" if absent else None
@@ -123,6 +128,9 @@ class TensorRtBackend(Backend):
             tuple(devices),
             {"cuda": dtypes} if devices else {},
         )
+
+    def probe_variant(self, variant: str) -> Availability:
+        return self.probe(variant)
 
     def prepare(self, model: Model, point: Point, build: Build) -> Session:
         from benchrun.backends import tensorrt_artefacts as artefacts

@@ -262,14 +262,15 @@ class Store:
         with self.reading() as connection:
             return queries.environments(connection)
 
-    def executed(self, fingerprints: Sequence[str]) -> set[tuple[str, str]]:
-        """(backend, variant) pairs that gave a right answer on hardware with one of these fingerprints."""
+    def executed(self, fingerprints: Sequence[str]) -> set[tuple[str, str, str]]:
+        """(backend, variant, device kind) that gave a right answer on hardware with one of these fingerprints."""
         right = exists().where(
             Measurement.point_key == Point.key, Measurement.fingerprint.in_(fingerprints), Measurement.status == "ok"
         )
-        query = select(Point.backend, Point.variant).where(right).distinct()
+        query = select(Point.backend, Point.variant, Point.device).where(right).distinct()
         with self.reading() as connection:
-            return {(row.backend, row.variant) for row in connection.execute(query)}
+            rows = connection.execute(query).all()
+        return {(row.backend, row.variant, (row.device or "").partition(":")[0]) for row in rows}
 
     # --- shared ---
 

@@ -18,7 +18,7 @@ from benchrun.backends.contract import (
     OptionValue,
     Point,
 )
-from benchrun.backends.registry import UnknownBackend, load_backend
+from benchrun.backends.registry import UnknownBackend, find_missing, load_backend
 from benchrun.runner.devices import list_devices, usable_cores
 from benchrun.runner.errors import UsageError
 from benchrun.runner.lists import LARGEST
@@ -109,11 +109,6 @@ class Plan:
 
 
 Missing = Callable[[str, str], str | None]
-
-
-def find_missing(backend: str, variant: str) -> str | None:
-    """What this interpreter lacks for a variant of a backend, as a sentence; None where it lacks nothing."""
-    return load_backend(backend).missing(variant)
 
 
 def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: bool = False) -> Plan:

@@ -8,7 +8,7 @@ import pytest
 
 from benchrun.backends import registry
 from benchrun.backends.contract import ENTRY_POINT_GROUP, Backend
-from benchrun.backends.registry import UnknownBackend, backend_entries, load_backend
+from benchrun.backends.registry import UnknownBackend, backend_entries, find_missing, load_backend
 from benchrun.backends.torch import TorchBackend
 
 
@@ -52,6 +52,21 @@ def test_what_is_no_backend_is_refused() -> None:
         UnknownBackend, match=r"\(benchrun_hostile:Stranger\) is not a benchrun.backends.contract.Backend"
     ):
         load_backend("hostile-stranger")
+
+
+def test_a_class_without_a_description_is_refused() -> None:
+    with pytest.raises(UnknownBackend, match=r"^backend 'hostile-nameless' .*has no description: a .*Description is"):
+        load_backend("hostile-nameless")
+
+
+def test_a_check_that_fails_is_the_reason() -> None:
+    assert find_missing("torch", "eager") is None
+    assert find_missing("hostile-unsure", "behaved") == (
+        "hostile-unsure:behaved cannot be asked whether it is installed, since its own check failed "
+        "(RuntimeError: no licence for this question)"
+    )
+    with pytest.raises(UnknownBackend, match="nosuch"):
+        find_missing("nosuch", "eager")
 
 
 @pytest.mark.parametrize(

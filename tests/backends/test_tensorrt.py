@@ -134,7 +134,7 @@ def test_missing_answers_from_metadata_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert TensorRtBackend.missing("rtx") == "trt needs onnxscript, which is not installed: pip install onnxscript"
     installed.add("onnxscript")
     assert TensorRtBackend.missing() is None and TensorRtBackend.missing("rtx") is None
-    assert TensorRtBackend.missing("tensorrt") is not None
+    assert (TensorRtBackend.missing("tensorrt") or "").endswith("; TensorRT-RTX is installed: --backend trt:rtx")
 
 
 def test_the_description_is_honest() -> None:

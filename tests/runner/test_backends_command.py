@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchrun.backends.cache import ArtefactCache
+from benchrun.backends.registry import load_backend
 from benchrun.results.store import open_store
 from benchrun.runner.cli import backends_command
 from benchrun.runner.environment import installed_version
 from tests.conftest import Bench
 
 BUILT_IN = ("ait:cuda", "ait:rocm", "ort:cpu", "ort:cuda", "torch:eager", "torch:compile", "trt:tensorrt", "trt:rtx")
+ROOT = Path(__file__).parents[2]
 LEVELS = {"executed", "built", "compiled", "never run"}
 TRT = "TensorRT is not installed: pip install tensorrt"
 tensorrt_is_absent = pytest.mark.skipif(
@@ -63,6 +66,13 @@ def test_what_has_run_or_was_built_here_is_told(bench: Bench) -> None:
     assert bench("build", "--backend", "trt:rtx", "--target", "SM86", "--model", "tiny", "--seq", "8").status == 0
     found = lines(bench)
     assert (found["torch:eager"]["verified"], found["trt:rtx"]["verified"]) == ("executed", "built")
+    assert found["torch:eager"]["verified_on"]["cpu"] == "executed"
+    assert found["torch:eager"]["verified_on"]["rocm"] == "never run"
+    elsewhere = Bench(bench.folder, {"BENCHRUN_DB": str(bench.folder / "none.db")})
+    assert lines(elsewhere)["torch:eager"]["verified"] == "never run"
+    assert lines(elsewhere, "--db", str(bench.db))["torch:eager"]["verified"] == "executed"
+    lost = elsewhere("backends", "--db", "lost.db")
+    assert lost.status == 2 and len(lost.err.splitlines()) == 1
     assert found["torch:compile"]["verified"] == found["trt:tensorrt"]["verified"] == "never run"
 
 
@@ -77,7 +87,86 @@ def test_check_asks_each_engine_in_a_process_of_its_own(bench: Bench) -> None:
 def test_an_engine_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backends_command.CHECK_S == 60
     monkeypatch.setattr(backends_command, "CHECK_S", 0.01)
-    assert backends_command.probe("torch")["reason"] == "it did not answer within 0.01 s"
+    found = backends_command.probe("torch", ["eager", "compile"])
+    assert {each["reason"] for each in found.values()} == {"it did not answer within 0.01 s"}
+
+
+def test_each_variant_is_asked_for_itself() -> None:
+    """trt:tensorrt must not be told what TensorRT-RTX lacks, nor the other way round."""
+    found = backends_command.probe("trt", ["tensorrt", "rtx"])
+    assert found["rtx"]["versions"].keys() <= {"TensorRT-RTX"}
+    assert found["tensorrt"]["versions"].keys() <= {"TensorRT"}
+    for variant, library in (("tensorrt", "TensorRT "), ("rtx", "TensorRT-RTX ")):
+        assert found[variant]["ok"] or found[variant]["reason"].startswith(library)
+
+
+def test_an_interpreter_that_cannot_start_the_engine_says_its_last_words() -> None:
+    found = backends_command.probe("nosuch", ["eager"])["eager"]
+    assert not found["ok"] and "asking it failed" in found["reason"] and "unknown backend 'nosuch'" in found["reason"]
+
+
+def test_one_faulty_engine_stops_no_table(bench: Bench) -> None:
+    outcome = bench("backends")
+    flowing = " ".join(outcome.out.split())
+    assert outcome.status == 0 and outcome.err == "" and "torch:eager" in flowing
+    assert "has no description" in flowing and "its own check failed (RuntimeError: no licence" in flowing
+
+
+def test_one_faulty_engine_stops_no_sweep(bench: Bench) -> None:
+    shapes = ("--model", "tiny", "--seq", "8", "--iterations", "10", "--warmup", "0")
+    outcome = bench("--backend", "torch,hostile-unsure", *shapes, "--json")
+    assert outcome.status == 1 and "report it" not in outcome.err
+    found = {each["backend"]: each for each in outcome.document["points"]}
+    assert (found["torch"]["status"], found["hostile-unsure"]["status"]) == ("ok", "skipped")
+    assert "its own check failed" in found["hostile-unsure"]["error"]
+
+
+def test_a_build_without_the_device_that_is_here_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends_command, "list_devices", lambda: ("cuda:0", "cpu"))
+    about = load_backend("torch").description
+    found = {"ok": True, "reason": "", "versions": {}, "devices": ["cpu"], "dtypes": {"cpu": ["fp32"]}}
+    by_name = {each.name: each for each in about.variants}
+    graph = backends_command._line(about, by_name["cudagraph"], None, found, {"cuda": "never run"})
+    assert graph.reason == "it runs on cuda, rocm; cuda:0 is here, but the installed build can use cpu only"
+    assert not graph.available and graph.here.plain == "no"
+    levels = {"cpu": "executed", "cuda": "never run", "rocm": "built"}
+    eager = backends_command._line(about, by_name["eager"], None, found, levels)
+    assert (eager.here.plain, eager.verified) == ("yes", "executed")
+    assert eager.verified_here == "executed on cpu; never run on cuda"
+    untried = backends_command._line(about, by_name["cudagraph"], None, None, {"cuda": "never run"})
+    assert untried.available and untried.here.plain == "installed"
+
+
+def test_options_are_listed(bench: Bench) -> None:
+    text = " ".join(bench("backends", "--options").out.split())
+    assert "ort.quantisation = dynamic (default) | static how int8 is reached" in text
+    options = json.loads(bench("backends", "--json").out)["options"]
+    names = {
+        f"{name}.{each.name}"
+        for name in ("torch", "ort", "trt", "ait")
+        for each in load_backend(name).description.options
+    }
+    assert names <= {each["name"] for each in options}
+    (found,) = [each for each in options if each["name"] == "trt.cuda_graph"]
+    assert (found["default"], found["choices"], found["backend"]) == ("on", ["on", "off"], "trt") and found["summary"]
+
+
+def test_the_page_of_engines_says_what_the_variants_say() -> None:
+    page = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    told = {row[0].strip("`"): row for row in rows if ":" in row[0]}
+    about = {name: load_backend(name).description for name in ("torch", "ort", "trt", "ait")}
+    variants = {f"{name}:{each.name}": each for name, one in about.items() for each in one.variants}
+    assert told.keys() == variants.keys()
+    for engine, variant in variants.items():
+        for kind, cell in zip(("cpu", "cuda", "rocm"), told[engine][1:4], strict=True):
+            level = variant.verified[kind] if kind in variant.devices else "–"
+            assert cell == level or cell.startswith(f"{level} ("), (engine, kind)
+    listed = {
+        name.strip(" `") for row in told.values() for name in row[4].split(",") if name.strip(" ").startswith("`")
+    }
+    options = {f"{name}.{option.name}" for name, one in about.items() for option in one.options}
+    assert listed and listed <= options
 
 
 def test_a_cache_that_cannot_be_used_is_no_obstacle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

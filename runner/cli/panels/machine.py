@@ -17,11 +17,13 @@ def backends(
     check: Annotated[
         bool, typer.Option("--check", help="Load each engine in a process of its own (60 s limit) and ask it.")
     ] = False,
+    options: Annotated[bool, typer.Option("--options", help="List the engines' options (--opt) instead.")] = False,
+    db: Db = None,
 ) -> int:
     """Engines: installed? which version, devices and dtypes? if not, why not and how to install."""
     from benchrun.runner.cli.backends_command import list_backends
 
-    return list_backends(as_json=json, check=check)
+    return list_backends(as_json=json, check=check, options=options, db=db)
 
 
 @panel.command()

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from benchrun.backends.contract import Availability, Backend, Description, Sessi
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchrun.backends.cache import ArtefactCache
     from benchrun.backends.contract import Build, FloatArray, Inputs, Point, Recipe, TrainingSession
     from benchrun.backends.models import Model
 
@@ -241,6 +243,30 @@ def build_for_range(point: Point, build: Build) -> str:
     artefact = build.cache.obtain("hostile_engine", {"shapes": shapes}, make)
     build.artefact(artefact.n_bytes, hit=artefact.hit)
     return artefact.key
+
+
+class NamelessBackend(HostileBackend):
+    """Without a description."""
+
+    description = None  # type: ignore[assignment]
+
+
+class UnsureBackend(HostileBackend):
+    """Raises when it is asked what is missing, and what it has built."""
+
+    description: ClassVar[Description] = replace(
+        HostileBackend.description,
+        name="hostile-unsure",
+        variants=tuple(each for each in HostileBackend.description.variants if each.name == "behaved"),
+    )
+
+    @classmethod
+    def missing(cls, variant: str) -> str | None:
+        raise RuntimeError("no licence\nfor this question")
+
+    @classmethod
+    def built(cls, cache: ArtefactCache) -> Mapping[str, str]:
+        raise KeyError("built")
 
 
 class Stranger:
