@@ -171,7 +171,7 @@ class Progress:
             line.append(f"  p50 {row.host.p50_ms:.2f} ms, n {row.host.n}")
         elif row.throughput_seq_s is not None:
             line.append(f"  {row.throughput_seq_s:.1f} sequences/s")
-        if row.error:
+        if row.error and row.error != update.planned.refusal:  # the plan has said why it will be skipped
             line.append(f"  {row.error}")
         self.console.print(line, highlight=False)
 

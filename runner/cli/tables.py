@@ -37,6 +37,7 @@ _BLOCK = (
     "workload",
 )  # what a table's heading says; an imported file may not know it
 SMALL_TFLOPS = 0.01  # where no point reaches it, a column is in GFLOP/s
+NAMED = 3  # points that a remark names; of more only the first and the last
 P99_SAMPLES = 459  # from which on p99 has an upper bound
 
 
@@ -95,8 +96,9 @@ def plan_lines(plan: Plan, seconds: float, db: str | None, keys: set[str] | None
         yield _protocol_line(request)
     if db is not None:
         yield f"[bold]database[/] {escape(db)}"
-    to_do = len(plan.points) if keys is None else len(keys)
-    done = f", {len(plan.points) - to_do} already measured" if keys is not None else ""
+    able = [planned.point.key for planned in plan.points if not planned.refusal]
+    to_do = len(able) if keys is None else len(keys.intersection(able))
+    done = f", {len(able) - to_do} already measured" if keys is not None else ""
     yield f"[bold]points[/]   {to_do} to measure{done}; takes about {describe_seconds(seconds)}"
     for reason in dict.fromkeys(planned.refusal for planned in plan.points if planned.refusal):
         count = sum(planned.refusal == reason for planned in plan.points)
@@ -292,9 +294,13 @@ def _answer(found: list[MeasurementRecord], status: str) -> Text:
 
 
 def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:
-    """What a reader must know beside the figures: errors, flags, cut-off loops, percentiles from few samples."""
+    """What a reader must know beside the figures: errors, flags, cut-off loops, percentiles from few samples.
+
+    What several points of an engine say alike is said once.
+    """
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for planned in points:
-        name = f"{planned.point.backend}:{planned.point.variant} b{planned.point.batch} s{planned.point.seq}"
+        engine = f"{planned.point.backend}:{planned.point.variant}"
         said: Counter[tuple[str, str]] = Counter()  # launches mostly say the same: one line for all that do
         for each in record.by_point[planned.point.key]:
             row = each.row
@@ -310,7 +316,12 @@ def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text
                 said["; ".join(notes), "yellow" if row.status == "ok" else "red"] += 1
         for (text, style), count in said.items():
             launches = f" ({count} of {planned.replicates} launches)" if planned.replicates > 1 else ""
-            yield Text(f"  {name}: {text}{launches}", style=style)
+            alike.setdefault((engine, f"{text}{launches}", style), []).append(
+                f"b{planned.point.batch} s{planned.point.seq}"
+            )
+    for (engine, text, style), shapes in alike.items():
+        named = ", ".join(shapes) if len(shapes) <= NAMED else f"{shapes[0]} … {shapes[-1]} ({len(shapes)} points)"
+        yield Text(f"  {engine} {named}: {text}", style=style)
     if any(
         (each.row.host.n or 0) < P99_SAMPLES
         for planned in points

@@ -197,5 +197,6 @@ def test_in_a_list_its_points_are_skipped_and_the_rest_is_measured(bench: Bench)
     assert sorted(found) == [("torch", "ok"), ("torch", "ok"), ("trt", "skipped"), ("trt", "skipped")]
     for each in outcome.document["points"]:
         assert each["backend"] == "torch" or each["error"].startswith(TRT)
+    assert outcome.err.count(TRT) == 1 and "2 to measure" in outcome.err  # the plan says why, the progress not again
     with open_store(bench.db, read_only=True) as store:
         assert store.run(store.resolve_run("last")).run.state == "finished"

@@ -281,6 +281,7 @@ def test_a_dry_run_says_what_it_would_do_and_touches_nothing(bench: Bench) -> No
     assert "80 to measure" in published.err
     skipped = bench("--backend", "torch,torch:cudagraph", *TINY, "--dry-run")
     assert "skipped  1 points: torch:cudagraph runs on cuda, rocm, not on cpu" in skipped.err
+    assert "1 to measure; takes about" in skipped.err  # what is skipped is not measured
 
 
 # --- databases that cannot be used ---

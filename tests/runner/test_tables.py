@@ -105,6 +105,23 @@ def test_what_all_launches_say_is_said_once() -> None:
     assert "launches)" not in shown(record(1, 143.4, "host"), 80)
 
 
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [(1, "b1 s8: "), (3, "b1 s8, b2 s8, b3 s8: "), (5, "b1 s8 … b5 s8 (5 points): ")],
+)
+def test_what_several_points_say_alike_is_said_once(count: int, named: str) -> None:
+    found = record(1, 1.0, "host")
+    reason = "it runs on cuda, not on cpu"
+    points, rows = [], []
+    for ordinal in range(count):
+        point = replace(found.points[0].point, key=f"{ordinal:016d}", batch=ordinal + 1, seq=8)
+        points.append(PlannedPoint(ordinal, 1, point))
+        row = MeasurementRow(point.key, 0, ordinal, "skipped", MOMENT, error=reason)
+        rows.append(MeasurementRecord(ordinal, 1, row))
+    text = " ".join(shown(replace(found, points=tuple(points), measurements=tuple(rows)), 120).split())
+    assert text.count(reason) == 1 and f"torch:cudagraph {named}{reason}" in text
+
+
 def test_overrides_scores_and_points_without_percentiles_are_shown() -> None:
     base = record(1, 2.0, "host")
     first, second, _ = base.points
