@@ -179,6 +179,6 @@ def test_an_amd_gpu_is_described_by_amdsmi(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "amdsmi", smi)
     gpu = read_environment("rocm:1").details["hardware"]["gpu"]
     assert gpu == {
-        "kind": "rocm", "name": "AMD Instinct MI250", "card": "module 3", "partition": "SPX/NPS1", "power_cap_w": 500.0,
+        "kind": "rocm", "name": "AMD Instinct MI250", "partition": "SPX/NPS1", "power_cap_w": 500.0,
         "driver_major": "6",
     }  # fmt: skip
