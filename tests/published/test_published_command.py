@@ -60,7 +60,7 @@ def store_run(db: Path, **changes: object) -> str:
 def test_ls(capsys: Capture) -> None:
     assert run(["published", "ls"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in table_names()) and len(table_names()) == 9
+    assert all(name in text for name in table_names()) and len(table_names()) == 11
     assert max(map(len, text.splitlines())) <= 80
     assert run(["published", "ls", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
