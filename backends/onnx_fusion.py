@@ -59,15 +59,17 @@ class AttentionBlock:
     summed: tuple[ir.Value, ir.Value, ir.Value]
 
 
-def fuse(model: ir.Model, form: str, layers: int) -> dict[str, int]:
+def fuse(model: ir.Model, form: str, layers: int, *, strict: bool = True) -> dict[str, int]:
     """Rewrite `model` in place and count the rewrites by kind.
 
     Raises BuildFailed where not every one of the `layers` encoder layers was recognised: a half fused graph would be
-    measured under a name that promises more.
+    measured under a name that promises more. Without `strict` a layer need not have a Gelu (relu, or a tanh gelu that the
+    exporter spells out): then as many are asked for as the graph has.
     """
     from onnx_ir.passes import common
 
     graph = model.graph
+    gelus = layers if strict else min(layers, sum(_is_gelu(node) for node in graph))
     blocks = [block for node in list(graph) if node.op_type == "Softmax" and (block := _match_attention(node))]
     if blocks:
         lengths = _lengths(graph, form)
@@ -82,7 +84,7 @@ def fuse(model: ir.Model, form: str, layers: int) -> dict[str, int]:
     if form == "onnx":
         graph.opset_imports[""] = ATTENTION_OPSET
     common.RemoveUnusedNodesPass()(model)
-    wanted = {"attention": layers, "skip_layer_norm": 2 * layers, "bias_gelu": layers}
+    wanted = {"attention": layers, "skip_layer_norm": 2 * layers, "bias_gelu": gelus}
     missing = [f"{counts[kind]} of {count} {kind}" for kind, count in wanted.items() if counts[kind] != count]
     if missing:
         raise BuildFailed(
@@ -238,7 +240,7 @@ def _fuse_bias_gelu(graph: ir.Graph, gelu: ir.Node) -> bool:
     """gelu(product + bias) → BiasGelu, or FastGelu where the export says tanh."""
     import onnx_ir as ir
 
-    if gelu.op_type != "Gelu" or gelu.domain:
+    if not _is_gelu(gelu):
         return False
     projection = _match_projection(gelu.inputs[0])
     if projection is None:
@@ -248,6 +250,10 @@ def _fuse_bias_gelu(graph: ir.Graph, gelu: ir.Node) -> bool:
     name = f"bias_{gelu.outputs[0].name}"
     _replace(graph, gelu.outputs[0], ir.node(op_type, [projection.product, projection.bias], domain=CONTRIB, name=name))
     return True
+
+
+def _is_gelu(node: ir.Node) -> bool:
+    return node.op_type == "Gelu" and not node.domain
 
 
 def _replace(graph: ir.Graph, old: ir.Value, node: ir.Node) -> None:

@@ -87,7 +87,7 @@ class OrtBackend(Backend):
             ),
             Option(
                 "fusion",
-                "rewrite attention, skip-layer-norm and gelu into fused operators; auto: on cpu and cuda",
+                "rewrite attention, skip-layer-norm and gelu into fused operators; auto: on cpu and cuda, gelu where there is one",
                 "auto",
                 ("auto", "on", "off"),
             ),
@@ -147,12 +147,15 @@ class OrtBackend(Backend):
         form = building.attention_form(point)
         graph, notes = building.obtain_graph(model, point, form, build)
         setup = self._setup(graph, point, form)
-        trace, traced = None, True
-        if not provider.compiles:
-            trace, traced = building.obtain_trace(setup, point, graph.key, build)
-        build.artefact(graph.n_bytes, hit=graph.hit and traced)
         captured = point.option("cuda_graph", "off") == "on"
-        engine = self._load(setup, point, build, trace, takes_lengths=form is not None, captured=captured)
+        if provider.compiles:
+            kept = building.obtain_compiled(setup, point, graph.key, build)
+        else:
+            kept = building.Compiled(setup, building.obtain_trace(setup, point, graph.key, build))
+        held = self._engine[1] if self._engine else None
+        engine = self._load(kept.setup, point, build, kept.trace, takes_lengths=form is not None, captured=captured)
+        hit = graph.hit and (not provider.compiles or engine is held or (kept.hit and kept.untouched))
+        build.artefact(graph.n_bytes + kept.n_bytes, hit=hit)
         facts = {**notes, "attention_form": form or "unfused"}
         with build.phase("load") if captured else contextlib.nullcontext():
             return sessions.OrtSession(engine, point, facts, device, captured=captured)
@@ -179,11 +182,9 @@ class OrtBackend(Backend):
                 raise Unsupported(f"{point.engine} does not run {point.dtype}")
             form = building.attention_form(point)
             graph, _ = building.obtain_graph(model, point, form, build)
-            hit = graph.hit
             if point.variant == "cpu":
-                _, traced = building.obtain_trace(self._setup(graph, point, form), point, graph.key, build)
-                hit = hit and traced
-            build.artefact(graph.n_bytes, hit=hit)
+                building.obtain_trace(self._setup(graph, point, form), point, graph.key, build)
+            build.artefact(graph.n_bytes, hit=graph.hit)
             found.append(graph)
         return tuple(found)
 

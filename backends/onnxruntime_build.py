@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-migraphx", "onnxruntime-openvino")
 EXPORTED_AS = {"tf32": "fp32", "int8": "fp32"}
-GRAPH_FORM = 2  # counts up whenever another graph comes out of the same ingredients
+GRAPH_FORM = 3  # counts up whenever another graph comes out of the same ingredients
 TRACE_FORM = 1
 TRACE_SEQ = 8  # on the CPU nothing depends on the length; on a GPU the attention kernel may
 FIRST_WITH_LENGTHS = (1, 25)  # the first release whose CUDA kernels of ai.onnx.Attention take lengths
@@ -38,6 +38,8 @@ KERNEL_REPORT = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"  # makes com.microsoft'
 VERBOSE, WARNINGS = 0, 2  # ONNX Runtime's log severities
 EFFICIENT_ATTENTION = "2"  # a bit of the CUDA provider's sdpa_kernel
 NOTES_NAME, TRACE_NAME = "notes.json", "trace.json"
+FOLDER = "{folder}"
+TENSORRT = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 READ_BACK = ("use_tf32", "enable_cuda_graph", "sdpa_kernel", "enable_skip_layer_norm_strict_mode")
 
 
@@ -46,20 +48,48 @@ class Provider:
     """An execution provider as a variant uses it.
 
     `package` has it. `compiles`: it takes whole subgraphs and builds code for them, best for fixed shapes. `behind`:
-    providers that take the nodes it does not.
+    providers that take the nodes it does not. `keeping`: options with which it keeps what it compiled; FOLDER stands for
+    the folder.
     """
 
     name: str
     package: str
     compiles: bool = False
     behind: tuple[str, ...] = ()
+    keeping: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a provider that compiles has kept: the setup that makes it load that, the trace noted with it, and the files."""
+
+    setup: Setup
+    trace: Trace | None = None
+    hit: bool = False
+    n_bytes: int = 0
+    folder: Path | None = None
+    files: tuple[str, ...] = ()
+
+    @property
+    def untouched(self) -> bool:
+        """True where the provider took what was kept: else it wrote something else beside it."""
+        return self.folder is not None and engine_files(self.folder) == self.files
 
 
 PROVIDERS: Mapping[str, Provider] = {
     "cpu": Provider(CPU_PROVIDER, "onnxruntime"),
     "cuda": Provider("CUDAExecutionProvider", "onnxruntime-gpu"),
-    "tensorrt": Provider("TensorrtExecutionProvider", "onnxruntime-gpu", True, ("CUDAExecutionProvider",)),
-    "migraphx": Provider("MIGraphXExecutionProvider", "onnxruntime-migraphx", True),
+    "tensorrt": Provider(
+        "TensorrtExecutionProvider",
+        "onnxruntime-gpu",
+        True,
+        ("CUDAExecutionProvider",),
+        (("trt_engine_cache_enable", "1"), ("trt_engine_cache_path", FOLDER)),
+    ),
+    "migraphx": Provider(
+        "MIGraphXExecutionProvider", "onnxruntime-migraphx", True, keeping=(("migraphx_model_cache_dir", FOLDER),)
+    ),
+    # its cache_dir is of no use: release 1.24.1 writes the compiled model there, refuses it at the next load and writes it anew
     "openvino": Provider("OpenVINOExecutionProvider", "onnxruntime-openvino", True),
 }
 
@@ -142,7 +172,10 @@ def provider_options(point: Point, form: str | None) -> dict[str, str]:
     if point.variant == "tensorrt":
         lowered = {"fp16": {"trt_fp16_enable": "1"}, "bf16": {"trt_bf16_enable": "1"}}
         return {"device_id": index, **lowered.get(point.dtype, {})}
-    return {"migraphx": {"device_id": index}, "openvino": {"device_type": "CPU"}}.get(point.variant, {})
+    if point.variant == "openvino":
+        # it minds neither ONNX Runtime's own thread count nor fp32: left alone it takes every core, and bf16 where the CPU has that
+        return {"device_type": "CPU", "num_of_threads": str(thread_count(point)), "precision": "FP32"}
+    return {"device_id": index} if point.variant == "migraphx" else {}
 
 
 def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> tuple[Artefact, dict[str, Any]]:
@@ -152,9 +185,11 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
     if form is None and method is None:
         return export_onnx(model, exported_as, build), {"fusions": {}}
     layers = model.spec.shape.layers
+    strict = point.option("fusion", "auto") == "on"
     ingredients = {
         "export": export_ingredients(model, exported_as),
         "attention": form,
+        "every_gelu": strict,
         "quantisation": method,
         "form": GRAPH_FORM,
         "versions": library_versions(PACKAGES) if method else {},
@@ -166,7 +201,7 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
         exported = export_onnx(model, exported_as, build)
         with build.phase("compile"):
             graph = ir.load(exported.path / FILE_NAME)
-            notes: dict[str, Any] = {"fusions": fuse(graph, form, layers) if form else {}}
+            notes: dict[str, Any] = {"fusions": fuse(graph, form, layers, strict=strict) if form else {}}
             if method:
                 feeds = calibration_feeds(model.spec.shape, model.spec.head)
                 notes |= quantise(graph, folder / FILE_NAME, method, feeds)
@@ -178,8 +213,11 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
     return graph, json.loads((graph.path / NOTES_NAME).read_text(encoding="utf-8"))
 
 
-def obtain_trace(setup: Setup, point: Point, graph_key: str, build: Build) -> tuple[Trace, bool]:
-    """What a session with this setup executes, profiled once per environment; and whether that was cached."""
+def obtain_trace(setup: Setup, point: Point, graph_key: str, build: Build) -> Trace:
+    """What a session with this setup executes, profiled once per environment.
+
+    That is benchrun's own look at it, no part of what the engine needs: it is booked under no phase, and to lack it is no miss.
+    """
     seq = TRACE_SEQ if point.device_kind == "cpu" else point.seq
     ingredients = {
         "graph": graph_key,
@@ -193,12 +231,54 @@ def obtain_trace(setup: Setup, point: Point, graph_key: str, build: Build) -> tu
     }
 
     def make(folder: Path) -> None:
+        (folder / TRACE_NAME).write_text(profile(setup, {"batch": 1, "seq": seq}).to_json(), encoding="utf-8")
+
+    return read_trace(build.cache.obtain("ort_trace", ingredients, make).path)
+
+
+def read_trace(folder: Path) -> Trace:
+    """The trace that was stored in that folder."""
+    return Trace.from_json((folder / TRACE_NAME).read_text(encoding="utf-8"))
+
+
+def obtain_compiled(setup: Setup, point: Point, graph_key: str, build: Build) -> Compiled:
+    """Have a provider that compiles do so and keep the result, once per graph, shape and machine.
+
+    Where it keeps nothing, each of its sessions compiles: the setup comes back as it was, without a trace.
+    """
+    provider = PROVIDERS[point.variant]
+    if not provider.keeping:
+        return Compiled(setup)
+    ingredients = {
+        "graph": graph_key,
+        "provider": setup.provider,
+        "options": {name: value for name, value in setup.provider_options if name != "device_id"},
+        "level": setup.level,
+        "sizes": dict(setup.sizes),
+        "machine": machine(point),
+        "form": TRACE_FORM,
+        "versions": library_versions((*PACKAGES, *TENSORRT)),
+    }
+
+    def keeping(folder: Path) -> Setup:
+        options = ((name, value.replace(FOLDER, str(folder))) for name, value in provider.keeping)
+        return replace(setup, provider_options=(*setup.provider_options, *options))
+
+    def make(folder: Path) -> None:
         with build.phase("compile"):
-            trace = profile(setup, {"batch": 1, "seq": seq})
+            trace = profile(keeping(folder), dict(setup.sizes))
             (folder / TRACE_NAME).write_text(trace.to_json(), encoding="utf-8")
 
-    stored = build.cache.obtain("ort_trace", ingredients, make)
-    return Trace.from_json((stored.path / TRACE_NAME).read_text(encoding="utf-8")), stored.hit
+    stored = build.cache.obtain("ort_engine", ingredients, make)
+    files = engine_files(stored.path)
+    if not files:
+        return Compiled(setup)
+    return Compiled(keeping(stored.path), read_trace(stored.path), stored.hit, stored.n_bytes, stored.path, files)
+
+
+def engine_files(folder: Path) -> tuple[str, ...]:
+    """What a provider wrote into a folder, by name."""
+    return tuple(sorted(path.name for path in folder.iterdir() if path.name != TRACE_NAME))
 
 
 def machine(point: Point) -> str:
@@ -212,14 +292,22 @@ def machine(point: Point) -> str:
 
 
 def profile(setup: Setup, sizes: Mapping[str, int]) -> Trace:
-    """Load the graph, run it once on ones, and read back what was executed. `sizes` are those of the dynamic dimensions."""
+    """Load the graph in a session of its own, run it once, and read back what was executed: see `open_profiled`."""
+    # a graph that is captured is profiled before: in a replay no node runs by itself
+    options = dict(setup.provider_options) | ({"enable_cuda_graph": "0"} if "CUDA" in setup.provider else {})
+    return open_profiled(replace(setup, provider_options=tuple(options.items())), sizes)[1]
+
+
+def open_profiled(setup: Setup, sizes: Mapping[str, int]) -> tuple[Any, Trace]:
+    """Load the graph, run it once on ones, and read back what was executed. `sizes` are those of the dynamic dimensions.
+
+    The session's profiler has ended then, for good: its later runs cost what they cost in a session that never had one.
+    """
     from benchrun.backends.onnxruntime_sessions import engine_errors, open_session
 
     ort = import_engine()
     with tempfile.TemporaryDirectory() as folder, kernel_reports():
-        # a graph that is captured is profiled before: in a replay no node runs by itself
-        options = dict(setup.provider_options) | ({"enable_cuda_graph": "0"} if "CUDA" in setup.provider else {})
-        session = open_session(replace(setup, provider_options=tuple(options.items())), Path(folder) / "profile")
+        session = open_session(setup, Path(folder) / "profile")
         binding = bind_ones(session, sizes)
         with captured_output() as log, engine_errors(f"ONNX Runtime could not run the model on {setup.provider}"):
             ort.set_default_logger_severity(VERBOSE)
@@ -229,7 +317,7 @@ def profile(setup: Setup, sizes: Mapping[str, int]) -> Trace:
                 ort.set_default_logger_severity(WARNINGS)
             words = log.read_text(encoding="utf-8", errors="replace")
         nodes = read_profile(Path(session.end_profiling()))
-    return Trace(nodes, attention_kernel(words))
+    return session, Trace(nodes, attention_kernel(words))
 
 
 def bind_ones(session: Any, sizes: Mapping[str, int]) -> Any:
@@ -270,7 +358,7 @@ def kernel_reports() -> Iterator[None]:
 
 
 def open_engine(setup: Setup, point: Point, trace: Trace | None, *, takes_lengths: bool) -> Engine:
-    """Load the session that is measured. Without a trace it is profiled in its first run, in which it also compiles."""
+    """Load the session that is measured. Without a trace it is profiled in its first run: what compiles does so once only."""
     from benchrun.backends.onnxruntime_sessions import Engine, open_session
 
     stream = None
@@ -281,8 +369,9 @@ def open_engine(setup: Setup, point: Point, trace: Trace | None, *, takes_length
         options = (*setup.provider_options, ("user_compute_stream", str(stream.cuda_stream)))
         setup = replace(setup, provider_options=options)
     if trace is None:
-        trace = profile(setup, {"batch": point.batch, "seq": point.seq})
-    session = open_session(setup)
+        session, trace = open_profiled(setup, {"batch": point.batch, "seq": point.seq})
+    else:
+        session = open_session(setup)
     live = session.get_provider_options().get(setup.provider, {})
     facts = {
         "session_providers": session.get_providers(),
@@ -291,6 +380,9 @@ def open_engine(setup: Setup, point: Point, trace: Trace | None, *, takes_length
         "spinning": "default",
         "tf32_allowed": live.get("use_tf32") == "1" and point.dtype in ("fp32", "tf32"),
     }
+    asked = dict(setup.provider_options)
+    if "num_of_threads" in asked:  # OpenVINO's, which ONNX Runtime's own thread count says nothing about
+        facts |= {"threads": int(asked["num_of_threads"]), "precision_asked": asked["precision"]}
     if "CUDA" in setup.provider:
         chosen = os.environ.get(GEMM_OPTIONS, "0")
         facts["accumulate_dtype"] = "fp32" if chosen == "0" else f"as {GEMM_OPTIONS}={chosen} says"

@@ -202,7 +202,7 @@ class OrtSession(Session):
 
     def facts(self) -> Mapping[str, Any]:
         found = {**self._engine.trace.facts(self._engine.setup.provider), **self._engine.facts, **self._facts}
-        found["threads"] = self._engine.session.get_session_options().intra_op_num_threads
+        found.setdefault("threads", self._engine.session.get_session_options().intra_op_num_threads)
         found["cuda_graph"] = self._captured
         if found.get("tf32_allowed"):
             dtypes = dict(found["compute_dtypes"])

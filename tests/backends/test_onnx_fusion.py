@@ -111,6 +111,25 @@ def test_a_graph_that_is_only_half_recognised_is_refused() -> None:
         fuse(exported(unknown), "multihead", 1)
 
 
+@pytest.mark.parametrize(("activation", "gelus"), [("relu", 0), ("gelu_new", 0), ("gelu", 1)])
+def test_without_strictness_only_the_gelus_that_are_there_must_fuse(
+    tmp_path: Path, activation: str, gelus: int
+) -> None:
+    model = small(hidden_act=activation, num_hidden_layers=1)
+    graph = exported(model)
+    assert fuse(graph, "multihead", 1, strict=False) == {"attention": 1, "skip_layer_norm": 2, "bias_gelu": gelus}
+    save_graph(graph, tmp_path / "fused.onnx")
+    assert worst_error(model, tmp_path / "fused.onnx") <= 1e-5
+
+
+def test_without_strictness_a_gelu_that_is_there_must_fuse() -> None:
+    graph = exported(small(num_hidden_layers=1))
+    gelu = next(node for node in graph.graph if node.op_type == "Gelu")
+    gelu.replace_input_with(0, graph.graph.outputs[0])
+    with pytest.raises(BuildFailed, match="only 0 of 1 bias_gelu"):
+        fuse(graph, "multihead", 1, strict=False)
+
+
 def spoil_mask_addition(graph: ir.Graph) -> None:
     softmax = next(node for node in graph if node.op_type == "Softmax")
     masked = softmax.inputs[0]

@@ -223,6 +223,111 @@ def test_a_second_process_finds_all_in_the_cache(model: Model, tmp_path: Path) -
     assert {entry.kind for entry in first.cache.entries()} == {"onnx", "ort_graph", "ort_trace"}
 
 
+def test_to_lack_a_trace_is_no_miss(model: Model, tmp_path: Path) -> None:
+    first, second = RecordingBuild.at(tmp_path), RecordingBuild.at(tmp_path)
+    OrtBackend().prepare(model, point(model), first)
+    second.cache.remove(next(entry.key for entry in first.cache.entries() if entry.kind == "ort_trace"))
+    OrtBackend().prepare(model, point(model), second)
+    assert second.seconds.keys() == {"load"} and second.artefacts[0][1] is True
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu_new"])
+def test_models_without_a_gelu_operator(activation: str) -> None:
+    other = load_model(named_spec("tiny", "encoder", hidden_size=32, num_attention_heads=4, hidden_act=activation), 32)
+    session = OrtBackend().prepare(other, point(other), RecordingBuild.shared())
+    inputs = inputs_of(other, (SEQ, 5))
+    session.bind(inputs)
+    session.enqueue()
+    expected = reference(other, inputs)["last_hidden_state"]
+    assert agreement(session.outputs()["last_hidden_state"], expected)[0] <= 1e-5
+    assert session.facts()["fusions"]["bias_gelu"] == 0
+    with pytest.raises(BuildFailed, match=r"only 0 of \d+ bias_gelu"):
+        OrtBackend().prepare(other, point(other, fusion="on"), RecordingBuild.shared())
+
+
+def compiling(monkeypatch: pytest.MonkeyPatch, *keeping: tuple[str, str]) -> None:
+    """The CPU provider in the place of one that compiles."""
+    provider = onnxruntime_build.Provider(CPU_PROVIDER, "onnxruntime", True, keeping=keeping)
+    monkeypatch.setattr(onnxruntime_build, "PROVIDERS", {**onnxruntime_build.PROVIDERS, "cpu": provider})
+
+
+def test_a_provider_that_keeps_nothing_compiles_once_a_session(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiling(monkeypatch)
+    opened = watch_sessions(monkeypatch)
+    backend, builds = OrtBackend(), [RecordingBuild.at(tmp_path) for _ in range(3)]
+    session = backend.prepare(model, point(model), builds[0])
+    assert len(opened) == 1 and builds[0].seconds.keys() == {"export", "compile"} and not builds[0].artefacts[0][1]
+    backend.prepare(model, point(model), builds[1])
+    assert len(opened) == 1 and not builds[1].seconds and builds[1].artefacts[0][1], "the session is the same"
+    OrtBackend().prepare(model, point(model), builds[2])
+    assert len(opened) == 2 and builds[2].seconds.keys() == {"compile"} and not builds[2].artefacts[0][1]
+    inputs = inputs_of(model, (SEQ, 5))
+    session.bind(inputs)
+    session.enqueue()
+    expected = reference(model, inputs)["last_hidden_state"]
+    assert agreement(session.outputs()["last_hidden_state"], expected)[0] <= 1e-5
+
+
+def watch_sessions(monkeypatch: pytest.MonkeyPatch, writes: str = "") -> list[Any]:
+    """Notes the setups of sessions that are opened; with `writes` each leaves a file where it was told to keep things."""
+    opened: list[Any] = []
+    real = onnxruntime_sessions.open_session
+
+    def opening(setup: Any, profile: Path | None = None) -> Any:
+        opened.append(setup)
+        if writes:
+            folder = Path(dict(setup.provider_options)["folder"])
+            file = folder / writes.format(n=len(opened))
+            if not file.exists():
+                file.write_text("engine", encoding="utf-8")
+        return real(setup, profile)
+
+    monkeypatch.setattr(onnxruntime_sessions, "open_session", opening)
+    return opened
+
+
+@pytest.mark.parametrize(("writes", "hit"), [("engine", True), ("engine{n}", False)])
+def test_what_a_provider_keeps_is_loaded_by_the_next_process(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: str, hit: bool
+) -> None:
+    """The second case: it does not take what it kept, and makes another."""
+    compiling(monkeypatch, ("folder", onnxruntime_build.FOLDER))
+    opened = watch_sessions(monkeypatch, writes)
+    first, second = RecordingBuild.at(tmp_path), RecordingBuild.at(tmp_path)
+    OrtBackend().prepare(model, point(model), first)
+    assert first.seconds.keys() == {"export", "compile", "load"} and not first.artefacts[0][1] and len(opened) == 2
+    if hit:
+        OrtBackend().prepare(model, point(model), second)
+        assert second.seconds.keys() == {"load"} and len(opened) == 3
+        assert second.artefacts[0] == (first.artefacts[0][0], True)
+    else:
+        OrtBackend().prepare(model, point(model), second)
+        assert second.artefacts[0][1] is False
+
+
+def test_a_provider_that_writes_nothing_is_not_taken_at_its_word(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiling(monkeypatch, ("folder", onnxruntime_build.FOLDER))
+    for _ in range(2):
+        build = RecordingBuild.at(tmp_path)
+        OrtBackend().prepare(model, point(model), build)
+        assert "compile" in build.seconds and build.artefacts[0][1] is False
+
+
+def test_openvino_is_told_threads_and_precision(model: Model) -> None:
+    options = onnxruntime_build.provider_options(point(model, variant="openvino", threads=3), None)
+    assert options == {"device_type": "CPU", "num_of_threads": "3", "precision": "FP32"}
+    build = RecordingBuild.shared()
+    graph, _ = onnxruntime_build.obtain_graph(model, point(model), None, build)
+    setup = onnxruntime_sessions.Setup(graph.path / "model.onnx", CPU_PROVIDER, tuple(options.items()), threads=1)
+    engine = onnxruntime_build.open_engine(setup, point(model), None, takes_lengths=False)
+    facts = onnxruntime_sessions.OrtSession(engine, point(model), {}, torch.device("cpu"), captured=False).facts()
+    assert facts["threads"] == 3 and facts["precision_asked"] == "FP32"
+
+
 def test_points_of_a_worker_share_the_session(model: Model) -> None:
     backend = OrtBackend()
     first, second, other = (RecordingBuild.shared() for _ in range(3))
