@@ -73,7 +73,7 @@ class OrtBackend(Backend):
                 "OpenVINO execution provider on the CPU",
                 ("cpu",),
                 ("fp32",),
-                {"cpu": "never run"},
+                {"cpu": "executed"},
                 ("onnxruntime-openvino",),
                 f"{REPLACE}pip install onnx onnxscript onnxruntime-openvino",
             ),
