@@ -21,7 +21,7 @@ from benchrun.backends.contract import (
     WrongVariant,
 )
 from benchrun.backends.reference import get_tf32
-from benchrun.backends.torch_sessions import NAMES, OperatorSpy, memory_errors, unmasked_sdpa
+from benchrun.backends.torch_sessions import CAPTURED, NAMES, OperatorSpy, memory_errors, unmasked_sdpa
 from benchrun.backends.training_reference import read_gradients, task_loss
 
 if TYPE_CHECKING:
@@ -241,8 +241,10 @@ class CompiledTraining(EagerTraining):
     """
 
     def __init__(self, module: Encoder, point: Point, recipe: Recipe, device: torch.device) -> None:
-        super().__init__(module, point, recipe, device)
         asked = str(point.option("compile_mode", "auto"))
+        if asked == CAPTURED:
+            raise Unsupported("a training step is not captured: leave out --opt torch.compile_mode=captured")
+        super().__init__(module, point, recipe, device)
         self._mode = "default" if asked == "auto" else asked
         self._graph_functions: Counter[str] = Counter()
         torch._dynamo.reset()

@@ -173,7 +173,7 @@ def _run(stand: Stand, qps: float, telemetry: Telemetry, story: Story) -> Outcom
     """One test of full length, with the energy that it took."""
     before, started = telemetry.energy(), time.perf_counter()
     logs = stand.test(qps, stand.minima.duration_s, stand.minima.queries)
-    energy = window_energy(before, telemetry.energy(), time.perf_counter() - started)
+    energy = window_energy(before, telemetry.energy(), time.perf_counter() - started, telemetry.energy_note())
     read = None if stand.traffic.mode == "accuracy" else logs.read()
     outcome = Outcome(logs, read, replace(stand.executor.tally), energy, qps)
     story.runs.append(_note(outcome))

@@ -200,6 +200,8 @@ def test_what_cannot_be_trained_says_so(build: RecordingBuild, monkeypatch: pyte
         Unsupported, match=r"^torch:cudagraph makes no training steps: use torch:eager or torch:compile$"
     ):
         open_session(build, variant="cudagraph")
+    with pytest.raises(Unsupported, match=r"^a training step is not captured"):
+        open_session(build, variant="compile", options=(("compile_mode", "captured"),))
     with pytest.raises(Unsupported, match=r"^torch has no optimizer sgd: choose adamw or lamb$"):
         open_session(build, replace(ADAMW, optimizer="sgd"))
     monkeypatch.setitem(sys.modules, "pytorch_optimizer.optimizer.lamb", None)
