@@ -31,7 +31,8 @@ def point_seconds(planned: Planned, plan: Plan) -> float:
     if planned.refusal:
         return 0.0
     if planned.point.workload.startswith("loadgen:"):
-        return guess_seconds(planned.point.workload, plan.request.settings)
+        call = call_seconds(planned, plan.request.threads or 1)
+        return guess_seconds(planned.point.workload, plan.request.settings, call, planned.point.batch)
     protocol = plan.request.protocol
     kind = "cpu" if planned.point.device_kind == "cpu" else "gpu"
     call = call_seconds(planned, plan.request.threads or 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from benchrun.runner.cli import USAGE_ERROR
 from benchrun.runner.errors import UsageError
 from benchrun.runner.lists import parse_numbers
-from benchrun.runner.loadgen.minima import Minima, choose_minima
+from benchrun.runner.loadgen.minima import Minima, choose_minima, longest_seconds
 from benchrun.runner.loadgen.stand import IMPOSSIBLE
 from benchrun.runner.loadgen.traffic import FIXED, LIMIT_MS, SCENARIOS, WAIT_MS, Traffic, parse_rate
 from benchrun.runner.loadgen.trial import missing_loadgen
@@ -30,10 +30,11 @@ TIMEOUT_S = 300.0  # for building and checking, as of every point
 ONLY = {
     "target-qps": ("server", "offline"),
     "latency-limit": ("server",),
-    "max-wait": ("server", "offline"),
+    "max-wait": ("server",),
     "max-batch": ("server", "offline"),
     "samples-per-query": ("multi-stream",),
 }
+MINIMA = ("min-duration", "min-queries", "samples")  # of a preset, which --quick overrules
 NOT_OURS = ("batch", "workload", "layout", "head", "iterations", "warmup", "max-time", "repeats", "db", "label")
 
 
@@ -75,7 +76,7 @@ def measure_loadgen(settings: Mapping[str, Any], own: Mapping[str, Any], options
         with open_store(db) as store:
             return _resume(store, options.resume, {}, output, _sweep_options(options))
     defaults = {name: value for name, value in config.defaults.items() if name not in NOT_OURS}
-    plan = plan_loadgen(defaults, {**preset, **given})
+    plan = plan_loadgen(defaults, overrule(preset, given))
     if options.dry_run:
         output.dry_run(plan, estimate_seconds(plan, None))
         return 0
@@ -91,6 +92,12 @@ def measure_loadgen(settings: Mapping[str, Any], own: Mapping[str, Any], options
             return USAGE_ERROR
         held.show()
         return status
+
+
+def overrule(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset with what was given on the command line over it: `--quick` takes the place of the preset's minima."""
+    left_out = MINIMA if given.get("quick") else ()
+    return {**{name: value for name, value in preset.items() if name not in left_out}, **given}
 
 
 def plan_loadgen(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
@@ -111,15 +118,27 @@ def plan_loadgen(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
     request = make_request({"head": HEAD}, defaults, rest)
     layouts = str(own.get("layout", "padded")).split(",")
     traffics = [read_traffic(scenario, own, layout.strip()) for layout in layouts]
-    timeout_s = request.timeout_s if "timeout" in rest else TIMEOUT_S + longest_seconds(scenario, minima)
-    return make_plan(
+    plan = make_plan(
         replace(
             request,
             batches=choose_batches(scenario, own),
             workloads=tuple(each.text for each in traffics),
             settings={**request.settings, **minima.to_settings()},
-            timeout_s=timeout_s,
         )
+    )
+    if "timeout" in rest:
+        return plan
+    return replace(plan, request=replace(plan.request, timeout_s=TIMEOUT_S + longest_test(plan)))
+
+
+def longest_test(plan: Plan) -> float:
+    """What LoadGen's tests of the slowest point may take together, by the guess of its calls."""
+    from benchrun.runner.estimate import call_seconds
+
+    threads = plan.request.threads or 1
+    return max(
+        longest_seconds(each.point.workload, plan.request.settings, call_seconds(each, threads), each.point.batch)
+        for each in plan.points
     )
 
 
@@ -157,11 +176,6 @@ def choose_batches(scenario: str, own: Mapping[str, Any]) -> tuple[int, ...]:
     if scenario == "multi-stream":
         return (_count(own, "samples-per-query") or QUERY_SAMPLES,)
     return parse_numbers(str(own.get("max-batch", BATCH)), "max-batch")
-
-
-def longest_seconds(scenario: str, minima: Minima) -> float:
-    """What LoadGen's tests of a point may take together, generously."""
-    return 6 * minima.duration_s + (20 * minima.probe_s if scenario == "server" else 0.0)
 
 
 def find_impossible(store: Store, run_id: str) -> str | None:

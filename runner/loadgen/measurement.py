@@ -25,7 +25,6 @@ from benchrun.runner.loadgen.stand import (
     Story,
     pace_to_json,
     run_traffic,
-    warm_up,
 )
 from benchrun.runner.loadgen.traffic import FIXED
 from benchrun.runner.loadgen.trial import ACCURACY, DETAIL, DISTRIBUTION, SUMMARY, missing_loadgen
@@ -115,12 +114,12 @@ def _measure(bench: Bench, stand: Stand, progress: Progress, found: dict[str, An
     progress.enter("warmup")
     own = facts["loadgen"] = _describe(stand, shapes)
     started = time.perf_counter()
-    pace = warm_up(stand)
+    pace = stand.pace()
     found |= {"warmup_n": executor.tally.calls, "warmup_s": time.perf_counter() - started}
     own["pace"] = pace_to_json(pace)
 
     story = Story()
-    own |= {"probes": story.probes, "runs": story.runs}
+    own |= {"probes": story.probes, "runs": story.runs, "bracket": story.bracket}
     progress.enter("measure")
     before = bench.telemetry.read()
     try:

@@ -21,6 +21,10 @@ OFFICIAL_LIMIT_MS = 130.0
 MOST_S = 86_400.0
 MOST_COUNT = 10_000_000
 PROBE_SHARE, LEAST_PROBE_S, MOST_PROBE_S = 1 / 6, 0.5, 20.0
+PROBE_LIMITS = 20  # that a probe lasts at least: in fewer an overload's backlog still fits under the limit
+USUAL_PROBES, MOST_PROBES = 7, 20
+MOST_TESTS = 10  # runs of full length, generously
+SLOWER = 4.0  # than guessed an engine may be before its time is out
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,14 @@ class Minima:
             if not 1 <= count <= MOST_COUNT:
                 raise UsageError(f"{option} {count} is not between 1 and {MOST_COUNT:,}")
 
-    @property
-    def probe_s(self) -> float:
-        """Seconds of a short run in the search for the highest rate."""
-        return min(MOST_PROBE_S, max(LEAST_PROBE_S, self.duration_s * PROBE_SHARE))
+    def probe_s(self, limit_ms: float, qps: float | None = None) -> float:
+        """Seconds of a short run at `qps` in the search for the highest rate: never longer than the run that counts."""
+        share = min(MOST_PROBE_S, max(LEAST_PROBE_S, self.duration_s * PROBE_SHARE))
+        return min(self.full_s(qps), max(share, PROBE_LIMITS * limit_ms / 1000))
+
+    def full_s(self, queries_s: float | None = None) -> float:
+        """Seconds of a run with so many queries a second (Offline: samples); None: as many as are needed."""
+        return max(self.duration_s, self.queries / queries_s if queries_s else 0.0)
 
     def to_settings(self) -> dict[str, Any]:
         """As settings of a sweep's request, plain JSON."""
@@ -101,12 +109,34 @@ def read_minima(scenario: str, settings: Mapping[str, Any]) -> Minima:
     return Minima(**stored) if stored else choose_minima(scenario)
 
 
-def guess_seconds(workload: str, settings: Mapping[str, Any]) -> float:
-    """Guessed seconds of a point: the test with what LoadGen generates beyond its minimum, the warm-up, and for `auto` the search."""
+def guess_seconds(workload: str, settings: Mapping[str, Any], call_s: float = 0.0, batch: int = 1) -> float:
+    """Guessed seconds of a point: the test with what LoadGen generates beyond its minimum, the warm-up, and for `auto` the search.
+
+    `call_s`: guessed seconds of one call with `batch` samples, 0 where nothing is known.
+    """
+    test, probe = _test_seconds(workload, settings, call_s, batch)
+    return 5.0 + 1.3 * test + USUAL_PROBES * probe
+
+
+def longest_seconds(workload: str, settings: Mapping[str, Any], call_s: float = 0.0, batch: int = 1) -> float:
+    """What LoadGen's tests of a point may take together, generously; see `guess_seconds`."""
+    test, probe = _test_seconds(workload, settings, SLOWER * call_s, batch)
+    return MOST_TESTS * test + MOST_PROBES * probe
+
+
+def _test_seconds(workload: str, settings: Mapping[str, Any], call_s: float, batch: int) -> tuple[float, float]:
+    """Seconds of the test that counts, and of one probe (0 where no rate is looked for)."""
     traffic = parse_traffic(workload)
     minima = read_minima(traffic.scenario, settings)
-    searching = traffic.server and traffic.rate is None and traffic.mode == "performance"
-    return 5.0 + 1.3 * minima.duration_s + (7 * minima.probe_s if searching else 0.0)
+    guessed = (1 if traffic.streams else batch) / call_s if call_s else None  # queries a second, in Offline samples
+    if traffic.mode == "accuracy":  # every sample once, in Server at half the pace
+        samples_s = batch / call_s / (2 if traffic.server else 1) if call_s else None
+        return max(1.0, minima.samples / samples_s) if samples_s else minima.duration_s, 0.0
+    if not traffic.server:
+        return minima.full_s(guessed), 0.0
+    if traffic.rate is not None:
+        return minima.full_s(traffic.rate), 0.0
+    return minima.full_s(guessed), minima.probe_s(traffic.limit_ms, guessed)
 
 
 def describe_minima(settings: Mapping[str, Any]) -> str:

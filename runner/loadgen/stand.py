@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchrun.runner.loadgen.calls import Pace, measure_pace
 from benchrun.runner.loadgen.executors import Tally
-from benchrun.runner.loadgen.search import BACK_OFF, Probe, find_rate
+from benchrun.runner.loadgen.search import FullRun, Probe, bracket_of, find_rate, keeps_up, next_rate
 from benchrun.runner.loadgen.systems import Batching, Direct, Reply, quick_switches
 from benchrun.runner.loadgen.trial import Demand, Logs, import_loadgen, run_test
 from benchrun.runner.loops import quiet
@@ -45,6 +45,7 @@ class Story:
 
     probes: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    bracket: dict[str, Any] = field(default_factory=dict)  # of the highest rate, where one was looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,14 @@ class Stand:
         """Samples of a query (Offline has one query; its rate counts samples)."""
         return self.point.batch if self.traffic.scenario == "multi-stream" else 1
 
+    def pace(self) -> tuple[Pace, Pace]:
+        """The pace of the smallest and of the largest query that the scenario has, measured now."""
+        window = min(PACE_S, self.minima.duration_s / 4)
+        full = self.executor.most if not self.traffic.streams else self.query_samples
+        least = 1 if self.traffic.server else full
+        one = measure_pace(self.executor, self.library, least, window)
+        return one, one if full == least else measure_pace(self.executor, self.library, full, window)
+
     def test(self, qps: float, duration_s: float, queries: int, *, bounded: bool = False) -> Logs:
         """One test by LoadGen; the executor's tally is of this test afterwards."""
         traffic, accuracy = self.traffic, self.traffic.mode == "accuracy"
@@ -98,15 +107,6 @@ class Stand:
             return run_test(demand, self.library.count, system, self.executor.load)
 
 
-def warm_up(stand: Stand) -> tuple[Pace, Pace]:
-    """The pace of the smallest and of the largest query that the scenario has."""
-    window = min(PACE_S, stand.minima.duration_s / 4)
-    full = stand.executor.most if not stand.traffic.streams else stand.query_samples
-    least = 1 if stand.traffic.server else full
-    one = measure_pace(stand.executor, stand.library, least, window)
-    return one, one if full == least else measure_pace(stand.executor, stand.library, full, window)
-
-
 def run_traffic(stand: Stand, pace: tuple[Pace, Pace], telemetry: Telemetry, story: Story) -> Outcome:
     """The test that counts, after whatever had to be found out before. Raises Impossible."""
     one, full = pace
@@ -129,26 +129,40 @@ def run_traffic(stand: Stand, pace: tuple[Pace, Pace], telemetry: Telemetry, sto
 
 def _serve(stand: Stand, one: Pace, full: Pace, telemetry: Telemetry, story: Story) -> Outcome:
     """Server: the rate that was asked for, or the highest that keeps the deadline."""
-    traffic, minima = stand.traffic, stand.minima
-    if one.least_s * 1000 > traffic.limit_ms:
-        raise Impossible(
-            f"no rate keeps a latency limit of {traffic.limit_ms:g} ms: a single sample alone takes {one.least_s * 1000:.3g} ms here, so "
-            "allow more with --latency-limit"
-        )
-    most = max(full.samples_s, one.samples_s)
-    if traffic.rate is not None:
-        if traffic.rate > HOPELESS * most:
-            raise Impossible(
+    traffic = stand.traffic
+
+    def refusal() -> str | None:
+        if one.least_s * 1000 > traffic.limit_ms:
+            return (
+                f"no rate keeps a latency limit of {traffic.limit_ms:g} ms: a single sample alone takes {one.least_s * 1000:.3g} ms here, "
+                "so allow more with --latency-limit"
+            )
+        most = max(full.samples_s, one.samples_s)
+        if traffic.rate is not None and traffic.rate > HOPELESS * most:
+            return (
                 f"--target-qps {traffic.rate:g} is out of reach: {stand.point.engine} does about {most:.4g} samples a second here, in "
                 f"batches of up to {stand.point.batch}, so ask for less, or for auto"
             )
+        return None
+
+    if refusal():  # a short look at a busy machine is not enough to refuse a demand
+        one, full = stand.pace()
+        if sentence := refusal():
+            raise Impossible(sentence)
+    if traffic.rate is not None:
         return _run(stand, traffic.rate, telemetry, story)
+    return _search(stand, max(full.samples_s, one.samples_s), telemetry, story)
+
+
+def _search(stand: Stand, most: float, telemetry: Telemetry, story: Story) -> Outcome:
+    """The highest rate that keeps the deadline, from `most` samples a second that full batches gave: the run that shows it."""
+    limit_ms = stand.traffic.limit_ms
 
     def probe(qps: float) -> Probe:
         started = time.perf_counter()
-        read = stand.test(qps, minima.probe_s, PROBE_QUERIES, bounded=True).read()
+        read = stand.test(qps, stand.minima.probe_s(limit_ms, qps), PROBE_QUERIES, bounded=True).read()
         p99 = read.host.p99_ms if read.host is not None and read.host.p99_ms is not None else float("inf")
-        met = read.facts.get("constraints_met") is True
+        met = read.facts.get("constraints_met") is True and _keeps_up(read)
         found = Probe(qps, p99, met, stand.executor.tally.samples, time.perf_counter() - started)
         story.probes.append(found.to_json())
         return found
@@ -157,16 +171,29 @@ def _serve(stand: Stand, one: Pace, full: Pace, telemetry: Telemetry, story: Sto
     if rate is None:
         last = probes[-1]
         raise Impossible(
-            f"no rate keeps a latency limit of {traffic.limit_ms:g} ms: at {last.qps:.3g} queries a second the 99th percentile is "
+            f"no rate keeps a latency limit of {limit_ms:g} ms: at {last.qps:.3g} queries a second the 99th percentile is "
             f"{last.p99_ms:.4g} ms already, so allow more with --latency-limit"
         )
-    outcome = _run(stand, rate, telemetry, story)
-    for factor in BACK_OFF:
-        if outcome.read is not None and outcome.read.status == "ok":
-            break
-        rate *= factor
-        outcome = _run(stand, rate, telemetry, story)
-    return outcome
+    best = outcome = _run(stand, rate, telemetry, story)
+    runs = [_full_run(outcome)]
+    while (asked := next_rate(runs)) is not None:
+        outcome = _run(stand, asked, telemetry, story)
+        runs.append(_full_run(outcome))
+        if runs[-1].valid:  # a run that follows a VALID one has a higher rate
+            best = outcome
+    story.bracket |= bracket_of(runs, probes).to_json()
+    return best if any(each.valid for each in runs) else outcome
+
+
+def _full_run(outcome: Outcome) -> FullRun:
+    read = outcome.read
+    return FullRun(outcome.qps, read is not None and read.status == "ok", read.throughput_seq_s if read else None)
+
+
+def _keeps_up(read: ForeignMeasurement) -> bool:
+    host = read.host
+    n, p50_ms = (host.n, host.p50_ms) if host is not None else (None, None)
+    return keeps_up(n, read.facts.get("scheduled_samples_s"), read.throughput_seq_s, p50_ms)
 
 
 def _run(stand: Stand, qps: float, telemetry: Telemetry, story: Story) -> Outcome:

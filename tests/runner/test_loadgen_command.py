@@ -17,6 +17,10 @@ import pytest
 from benchrun.results import open_store
 from benchrun.results.records import MeasurementRecord, RunRecord
 from benchrun.runner.cli import run
+from benchrun.runner.cli.loadgen_command import TIMEOUT_S, plan_loadgen
+from benchrun.runner.estimate import call_seconds, estimate_seconds
+from benchrun.runner.loadgen.minima import MOST_TESTS, OFFICIAL_S, OFFICIAL_SAMPLES, SLOWER
+from benchrun.runner.presets import BUILT_IN as PRESETS
 from tests.conftest import Bench, Outcome
 
 # a limit that a busy machine keeps: how quick it is does not matter here
@@ -124,7 +128,7 @@ def test_the_highest_rate_of_server_is_looked_for(bench: Bench) -> None:
     told = each.row.facts["loadgen"]
     assert len(told["probes"]) >= 2 and told["runs"][-1]["validity"] == "VALID" and told["limit_ms"] == 1000
     met = [probe["qps"] for probe in told["probes"] if probe["met"]]
-    assert told["qps"] <= max(met) + 1
+    assert told["qps"] <= max(met) + 1 and told["bracket"]["valid_qps"] == pytest.approx(told["qps"], abs=1e-3)
     assert "under 1000 ms" in outcome.out and "probes" in outcome.out
 
 
@@ -205,6 +209,7 @@ def assert_refused(outcome: Outcome, *words: str) -> None:
         (("--scenario", "server", "--target-qps", "much"), ("--target-qps much: give a number",)),
         (("--scenario", "server", "--latency-limit", "-1"), ("--latency-limit -1 is no number of milliseconds",)),
         (("--scenario", "single-stream", "--target-qps", "5"), ("--target-qps is for --scenario server or offline",)),
+        (("--scenario", "offline", "--max-wait", "5"), ("--max-wait is for --scenario server, not offline",)),
         (("--scenario", "offline", "--layout", "packed"), ("give --lengths too",)),
         (("--scenario", "offline", "--layout", "upright"), ("unknown layout 'upright'",)),
         (("--scenario", "offline", "--lengths", "uniform:4-32", *TINY), ("pass --seq 32",)),
@@ -244,6 +249,27 @@ def test_a_preset_may_be_planned_and_changed(tmp_path: Path) -> None:
     assert "own minima: 60 s and 10,833 queries, out of 10,833 samples" in changed.err and not fresh.db.exists()
     official = fresh("loadgen", "--preset", "mlperf-bert-singlestream", "--device", "cpu", "--dry-run")
     assert "official minima: 600 s and 1,024 queries" in official.err
+
+
+def test_what_is_given_overrules_a_presets_minima(tmp_path: Path) -> None:
+    fresh = Bench(tmp_path)
+    asked = ("loadgen", "--preset", "mlperf-bert-server", "--quick", "--device", "cpu", "--dry-run")
+    assert "quick minima: 1 s and 1,000 queries, out of 256 samples" in fresh(*asked).err
+    assert "own minima: 1 s and 50 queries, out of 256 samples" in fresh(*asked, "--min-queries", "50").err
+
+
+def test_the_time_out_and_the_estimate_count_slow_queries(tmp_path: Path) -> None:
+    """BERT-large on a CPU core takes seconds a sample: its 10,833 take longer than the 600 s that are asked for."""
+    given = {"backend": "torch", "device": "cpu", "threads": 1, "scenario": "offline"}
+    tiny, official = {"model": "tiny", "seq": "16", "quick": True}, dict(PRESETS["mlperf-bert-offline"].settings)
+    quick, long = plan_loadgen({}, {**given, **tiny}), plan_loadgen({}, {**official, **given})
+    (point,) = long.points
+    test_s = OFFICIAL_SAMPLES * call_seconds(point, 1) / point.point.batch
+    assert test_s > OFFICIAL_S
+    assert long.request.timeout_s == pytest.approx(TIMEOUT_S + MOST_TESTS * SLOWER * test_s)
+    assert estimate_seconds(long, None) == pytest.approx(1.3 * test_s, rel=0.01)
+    assert quick.request.timeout_s == TIMEOUT_S + MOST_TESTS * 1.0 and estimate_seconds(quick, None) < 20
+    assert plan_loadgen({}, {**official, **given, "timeout": 77}).request.timeout_s == 77
 
 
 def test_a_demand_that_nothing_can_meet_leaves_no_run(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pytest
 from benchrun.runner.errors import UsageError
 from benchrun.runner.estimate import estimate_seconds
 from benchrun.runner.loadgen.minima import (
+    MOST_TESTS,
     OFFICIAL_LIMIT_MS,
     OFFICIAL_QUERIES,
     OFFICIAL_S,
@@ -19,6 +20,7 @@ from benchrun.runner.loadgen.minima import (
     choose_minima,
     describe_minima,
     guess_seconds,
+    longest_seconds,
     read_minima,
 )
 from benchrun.runner.loadgen.search import PRECISION, Probe, find_rate
@@ -150,7 +152,13 @@ def test_minima_know_where_they_come_from() -> None:
     assert again == own and read_minima("server", {}) == choose_minima("server")
     assert describe_minima(own.to_settings()) == "own minima: 2.5 s and 1,000 queries, out of 256 samples"
     assert describe_minima({}) == "usual minima"
-    assert (Minima(600, 1, 1).probe_s, Minima(30, 1, 1).probe_s, Minima(1, 1, 1).probe_s) == (20, 5, 0.5)
+
+
+def test_probes_outlast_the_backlog_that_the_limit_allows() -> None:
+    """20 limits, a sixth of the run up to 20 s, and never longer than the run itself."""
+    assert [Minima(each, 1, 1).probe_s(100) for each in (600, 30, 6, 1)] == [20, 5, 2, 1]
+    assert Minima(600, 1, 1).probe_s(5000) == 100 and Minima(1, 1000, 1).probe_s(130, 500) == 2
+    assert Minima(1, 1, 1).probe_s(1) == 0.5 and Minima(60, 600, 1).full_s(5) == 120 == Minima(120, 600, 1).full_s()
 
 
 @pytest.mark.parametrize(
@@ -172,6 +180,16 @@ def test_the_estimate_counts_the_search() -> None:
     assert guess_seconds("loadgen:offline", settings) == pytest.approx(83)
     assert guess_seconds("loadgen:server:5qps", settings) == pytest.approx(83)
     assert guess_seconds("loadgen:server:auto", settings) == pytest.approx(153)
+    slow = Minima(10, 1000, 300).to_settings()  # a call with 8 samples takes 2 s
+    assert guess_seconds("loadgen:offline", slow, 2.0, 8) == pytest.approx(5 + 1.3 * 250)
+    assert guess_seconds("loadgen:single-stream", slow, 2.0) == pytest.approx(5 + 1.3 * 2000)
+    assert guess_seconds("loadgen:multi-stream", slow, 2.0, 8) == pytest.approx(5 + 1.3 * 2000)
+    assert guess_seconds("loadgen:server:2qps", slow, 2.0, 8) == pytest.approx(5 + 1.3 * 500)
+    assert guess_seconds("loadgen:server:auto", slow, 2.0, 8) == pytest.approx(5 + 1.3 * 250 + 7 * 2.6)
+    assert guess_seconds("loadgen:offline:accuracy", slow, 2.0, 8) == pytest.approx(5 + 1.3 * 75)
+    assert guess_seconds("loadgen:server:accuracy", slow, 2.0, 8) == pytest.approx(5 + 1.3 * 150)
+    assert longest_seconds("loadgen:offline", slow, 2.0, 8) == MOST_TESTS * 1000
+    assert longest_seconds("loadgen:offline", slow) == MOST_TESTS * 10
     request = SweepRequest(models=("tiny",), device="cpu", workloads=("loadgen:offline",), settings=settings)
     assert estimate_seconds(make_plan(request), None) > 83
 
