@@ -32,6 +32,11 @@ _DETAIL = ":::MLLOG "
 _SUMMARY = "MLPerf Results Summary"
 _QUANTILES = {"50.00": "p50_ms", "90.00": "p90_ms", "95.00": "p95_ms", "99.00": "p99_ms", "99.90": "p99_9_ms"}
 MAX_RECORDS = 200_000
+# What MLPerf takes as the result of these scenarios: the percentile's upper bound by early stopping, ns. Detail log's key, percentile.
+_ESTIMATES = {
+    "SingleStream": ("early_stopping_latency_ss", "90.0"),
+    "MultiStream": ("early_stopping_latency_ms", "99.0"),
+}
 
 Entry = tuple[int, Any]  # line, value
 
@@ -131,6 +136,7 @@ def _read(source: Source, log: _Log, sidecar: Sidecar) -> ForeignResult:
         facts["mean_overflowed"] = _overflowed(log)
     else:
         facts["p97_ms"] = log.ms(_latency_key(log, scenario, "97.00"))
+    facts |= _early_stopping(log, scenario)
     throughput = _throughput(log, scenario)
     started = _started(log)
     if started is not None:
@@ -184,6 +190,18 @@ def _latency_key(log: _Log, scenario: str, name: str) -> str:
     return f"result_{figure}_latency_ns"
 
 
+def _early_stopping(log: _Log, scenario: str) -> dict[str, Any]:
+    """The estimate that MLPerf publishes, in ms under `early_stopping_p90_ms` or `early_stopping_p99_ms`, and LoadGen's own words.
+
+    LoadGen writes 0 for an estimate where the queries were too few.
+    """
+    found: dict[str, Any] = {"early_stopping_result": _short(log.find("early_stopping_result"))}
+    if scenario in _ESTIMATES:
+        key, percentile = _ESTIMATES[scenario]
+        found[f"early_stopping_p{percentile.partition('.')[0]}_ms"] = log.ms(key) or None
+    return found
+
+
 def _overflowed(log: _Log) -> bool | None:
     """An Offline mean below the minimum, or far from the median, has overflowed (the sum passes 2⁶⁴ ns)."""
     mean, least, median = (log.ms(f"result_{name}_latency_ns") for name in ("mean", "min", "50.00_percentile"))
@@ -211,7 +229,7 @@ def _started(log: _Log) -> datetime | None:
 
 
 def _short(value: Any) -> str | None:
-    return value[:300] if isinstance(value, str) else None
+    return value.strip()[:300] if isinstance(value, str) else None
 
 
 # --- the detail log -------------------------------------------------------------------------------------------------
@@ -249,6 +267,7 @@ _SUMMARY_KEYS = {
     "result_validity": "Result is",
     "sut_name": "SUT name",
     "early_stopping_met": "Early stopping satisfied",
+    **{key: f"Early stopping {percentile}th percentile estimate" for key, percentile in _ESTIMATES.values()},
     "result_min_duration_met": "Min duration satisfied",
     "result_min_queries_met": "Min queries satisfied",
     "result_perf_constraints_met": "Performance constraints satisfied",
@@ -273,13 +292,15 @@ def _summary_key(name: str) -> str:
 
 
 def _summary_entries(lines: list[str]) -> dict[str, Entry]:
-    """`key :
-
-    value` lines; the spaces before the colon vary, and keys have none of their own, so the last one counts.
+    """`key : value` lines; the spaces before the colon vary, and keys have none of their own, so the last one counts. Of the lines that
+    start with an asterisk those with an estimate only: the others are LoadGen's advice.
     """
     entries: dict[str, Entry] = {}
     for number, line in enumerate(lines, 1):
         key, colon, value = line.rpartition(":")
-        if colon and not line.lstrip().startswith("*"):
+        starred = line.lstrip().startswith("*")
+        if starred:
+            key = key.replace("*", " ", 1)
+        if colon and (not starred or key.rstrip().endswith("percentile estimate")):
             entries.setdefault(" ".join(key.split()), (number, value.strip()))
     return entries

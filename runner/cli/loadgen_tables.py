@@ -115,6 +115,9 @@ def _remarks(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[Text
                     else ""
                 )
                 said[f"{told['qps']:.4g} queries/s under {told.get('limit_ms', 0):g} ms{over}{tried}", "dim"] += 1
+            for percentile in ("p90", "p99"):
+                if (estimate := told.get(f"early_stopping_{percentile}_ms")) is not None:
+                    said[f"MLPerf's figure, early stopping's {percentile}: {milliseconds(estimate)} ms", "dim"] += 1
             notes = ([row.error] if row.error else []) + [flag for flag in row.flags if flag != "loadgen_invalid"]
             if notes:
                 said["; ".join(notes), "yellow" if row.status == "ok" else "red"] += 1

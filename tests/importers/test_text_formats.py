@@ -38,6 +38,20 @@ class TestMlperf:
         assert result.tool_version == "6.0.17" and result.started is not None
         assert any("no timezone" in each for each in result.warnings)
 
+    def test_the_estimate_of_early_stopping_is_mlperfs_result(self, read: Read, load: Load) -> None:
+        """Equal to the nanosecond; the percentile that MLPerf takes, of the two that SingleStream's log has."""
+        for log in ("singlestream_summary", "singlestream_detail"):
+            facts = read(f"mlperf/{log}.txt").measurements[0].facts
+            assert round(facts["early_stopping_p90_ms"] * 1e6) == 903_388 and "early_stopping_p99_ms" not in facts
+        assert facts["early_stopping_result"].startswith("* Processed at least 64 queries (1100).")
+        assert "903388" in facts["early_stopping_result"]
+        facts = read("mlperf/multistream_summary.txt").measurements[0].facts
+        assert round(facts["early_stopping_p99_ms"] * 1e6) == 7_993_489 and "early_stopping_p90_ms" not in facts
+        server = read("mlperf/server_detail.txt").measurements[0].facts
+        assert server["early_stopping_result"] == "* Run successful." and "early_stopping_p99_ms" not in server
+        few = load("mlperf/singlestream_detail.txt").data.decode().replace('_ss", "value": 903388', '_ss", "value": 0')
+        assert "early_stopping_p90_ms" not in read("d.txt", text=few).measurements[0].facts
+
     def test_server_latency_has_the_queue_in_it(self, read: Read) -> None:
         found = read("mlperf/server_summary.txt").measurements[0]
         assert found.flags == ("queueing",) and found.point.batch is None and found.throughput_isolated is False

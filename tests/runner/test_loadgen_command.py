@@ -97,6 +97,16 @@ def test_a_scenario_is_valid_with_both_engines(scenario: str, bench: Bench) -> N
         if rate is not None:
             assert each.row.tokens_s == pytest.approx(rate * 16)
         assert (each.row.host is None) == (scenario == "offline")
+        estimate = {"single-stream": ("p90", "ss"), "multi-stream": ("p99", "ms")}.get(scenario)
+        if estimate is not None:  # what MLPerf takes as the result
+            logged = logged_ns(log_of(bench, each, "mlperf_log_detail.txt"))
+            assert (
+                round(told[f"early_stopping_{estimate[0]}_ms"] * 1e6)
+                == logged[f"early_stopping_latency_{estimate[1]}"]
+                > 0
+            )
+            assert logged["early_stopping_result"].strip().startswith(told["early_stopping_result"][:40])
+            assert f"early stopping's {estimate[0]}: " in outcome.out
     assert scenario in outcome.out and outcome.out.count("VALID") == 2
 
 
