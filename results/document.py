@@ -91,9 +91,7 @@ def _point(record: RunRecord, planned: PlannedPoint, gain: LayoutGain | None) ->
         "throughput_isolated": _any(row.throughput_isolated for row in rows),
         "tokens_s": mean_of_known(row.tokens_s for row in rows),
         "padding_fraction": mean_of_known(row.padding_fraction for row in rows),
-        "layout_gain": None
-        if gain is None
-        else {"speedup": gain.speedup, "ideal": gain.ideal, "share": gain.share},
+        "layout_gain": None if gain is None else {"speedup": gain.speedup, "ideal": gain.ideal, "share": gain.share},
         "scores": _scores(rows),
         "attachments": [
             {"replicate": each.row.replicate, "name": one.name, "size_bytes": one.size_bytes}

@@ -40,7 +40,9 @@ class Protocol:
     def id(self) -> str:
         """Two measurements with different ids are never compared without saying so."""
         if self.percentiles == LOADGEN:  # its clock is LoadGen's, and what it times holds the copies to the device
-            return f"v{VERSION};clock=loadgen;transfers=include;inputs=library/seed{self.input_seed};percentiles={LOADGEN}"
+            return (
+                f"v{VERSION};clock=loadgen;transfers=include;inputs=library/seed{self.input_seed};percentiles={LOADGEN}"
+            )
         cache = "cold" if self.cold_cache else "warm"
         return (
             f"v{VERSION};sync=iteration;streams=1;transfers={self.transfers};cache={cache};"

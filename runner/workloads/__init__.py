@@ -42,7 +42,9 @@ def with_layout(workload: str, layout: str) -> str:
     """The workload with its sequences in that layout. Raises UsageError where there is nothing to lay out."""
     change = getattr(_module(workload), "with_layout", None)
     if change is None:
-        raise UsageError(f"--layout is for sequences of different lengths, and {workload} has none: use --workload lengths:…")
+        raise UsageError(
+            f"--layout is for sequences of different lengths, and {workload} has none: use --workload lengths:…"
+        )
     return str(change(workload, layout))
 
 

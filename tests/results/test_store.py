@@ -450,7 +450,11 @@ def test_run_ids_sort_by_time_and_are_short() -> None:
 def test_what_gave_a_right_answer_on_some_hardware(
     store: Store, new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement
 ) -> None:
-    points = [new_point("a"), new_point("b", variant="compile", device="cuda:0"), new_point("c", backend="ort", variant="cpu")]
+    points = [
+        new_point("a"),
+        new_point("b", variant="compile", device="cuda:0"),
+        new_point("c", backend="ort", variant="cpu"),
+    ]
     for run, fingerprint, statuses in (("one", "f1", ("ok", "oom", "ok")), ("two", "f2", ("invalid", "ok", "error"))):
         store.add_run(new_run(run, environment=EnvironmentRow(fingerprint, {})), points, 1)
         rows = [new_measurement(point.key, status) for point, status in zip(points, statuses, strict=True)]

@@ -35,7 +35,9 @@ def test_an_assignment_survives_the_pipe(
         options,  # type: ignore[arg-type]
     )
     spec = named_spec("tiny", "qa", num_hidden_layers=1)
-    assignment = Assignment(spec, 64, (Task(point, 3), Task(point, 4)), Protocol(max_time_s=s), progress_s=1.0, sweep=(point,))
+    assignment = Assignment(
+        spec, 64, (Task(point, 3), Task(point, 4)), Protocol(max_time_s=s), progress_s=1.0, sweep=(point,)
+    )
     line = encode_assignment(assignment)
     assert "\n" not in line
     again = decode_assignment(line)
