@@ -86,7 +86,7 @@ class WorkerProcess:
         finally:
             os.close(write_fd)
         self._events = os.fdopen(read_fd, "rb", buffering=0)
-        self._buffer = b""
+        self._buffer = bytearray()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._events, selectors.EVENT_READ)
         self._end = os.pidfd_open(self._process.pid)  # readable when the process is over, whoever still holds its pipe
@@ -171,7 +171,9 @@ class WorkerProcess:
             pass  # it died: reading its events ends, and its exit says how
 
     def _read_line(self, deadline: float) -> bytes | None:
-        while b"\n" not in self._buffer:
+        searched = 0  # a line may hold a log of many MiB
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             left = deadline - time.monotonic()
             ready = self._selector.select(left) if left > 0 else []
             if not ready:
@@ -182,7 +184,8 @@ class WorkerProcess:
             if not chunk:
                 return None
             self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         return line
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchrun.backends.contract import Inputs, Session
-from benchrun.runner.loadgen.answers import read_answers
+from benchrun.runner.bench import VERIFIED_TOKENS
+from benchrun.runner.loadgen.answers import answer_size, compare_logged, find_damage, read_answers, spread_places
 from benchrun.runner.loadgen.build import plan_shapes
 from benchrun.runner.loadgen.calls import LEAST_CALLS, measure_pace
 from benchrun.runner.loadgen.executors import Ladder, Packing, Shape, rung_sizes
 from benchrun.runner.loadgen.library import ONCE, Library, pick_answer
+from benchrun.runner.loadgen.measurement import MOST_ATTACHED
+from benchrun.runner.loadgen.minima import OFFICIAL_SAMPLES
 from benchrun.runner.loadgen.systems import Batching, Direct, Reply
 from benchrun.runner.loadgen.traffic import Traffic
 from benchrun.runner.loadgen.trial import Demand, Logs, import_loadgen, run_test
@@ -189,6 +194,66 @@ def test_every_sample_gets_its_own_answer() -> None:
         assert {place: each.tolist() for place, each in answers.items()} == {i: [i + 1] for i in range(8)}, scenario
 
 
+def test_the_answers_that_are_compared_are_spread_over_the_library() -> None:
+    places_of = spread_places(10_833, 170)
+    assert len(places_of) == 170 and (places_of[0], places_of[-1]) == (0, 10_832)
+    assert set(np.diff(places_of)) <= {64, 65}
+    assert spread_places(5, 170).tolist() == [0, 1, 2, 3, 4] and spread_places(5, 0).tolist() == [4]
+
+
+def test_every_logged_answer_has_the_size_of_its_sample_and_is_finite() -> None:
+    qa = {name: np.zeros((2, 8), np.float32) for name in ("start_logits", "end_logits")}
+    assert answer_size(qa, 5) == 10
+    assert answer_size({"last_hidden_state": np.zeros((2, 8, 16), np.float32)}, 5) == 16
+    assert answer_size({"logits": np.zeros((2, 3), np.float32)}, 5) == 3
+    for outputs in (
+        qa,
+        {"last_hidden_state": np.ones((2, 8, 16), np.float32)},
+        {"logits": np.ones((2, 3), np.float32)},
+    ):
+        assert pick_answer(outputs, 1, 5).size == answer_size(outputs, 5)
+    sizes = [10, 4, 6]
+    logged = {n: np.zeros(size, np.float32) for n, size in enumerate(sizes)}
+    assert find_damage(logged, sizes) is None
+    short = logged | {2: np.zeros(5, np.float32)}
+    assert find_damage(short, sizes) == (
+        "1 of 3 logged answers have another size than their sample asks for (the first is sample 2)"
+    )
+    broken = logged | {1: np.array([0, 1, np.inf, 0], np.float32), 2: np.full(6, np.nan, np.float32)}
+    assert find_damage(broken, sizes) == "2 of 3 logged answers are not finite (the first is sample 1)"
+
+
+def test_the_answers_of_the_official_library_are_kept_whole() -> None:
+    entry = len('{ "seq_id" : 10833, "qsl_idx" : 10833, "data" : "", "token_count" : 0 },\n')
+    assert OFFICIAL_SAMPLES * (entry + 2 * 4 * 2 * 384) <= MOST_ATTACHED
+
+
+def test_damage_beyond_the_compared_answers_is_a_wrong_answer() -> None:
+    """Of 64 long sequences 7 are compared; the others are looked at too."""
+    count, seq = 64, VERIFIED_TOKENS // 7
+    samples = Library.of(Inputs(0, {"input_ids": np.zeros((count, seq), np.int64)}, (2,) * count))
+    asked: list[tuple[int, ...]] = []
+
+    def expected(inputs: Inputs, dtype: str) -> Any:
+        asked.append(inputs.arrays["input_ids"].shape)
+        return {"logits": np.ones((inputs.arrays["input_ids"].shape[0], 3), np.float32)}, None
+
+    bench: Any = SimpleNamespace(answers=SimpleNamespace(expected=expected))
+    point: Any = SimpleNamespace(dtype="fp32")
+
+    def log(damaged: int | None = None, value: float = 1.0) -> str:
+        rows = [np.full(3, value if place == damaged else 1.0, np.float32) for place in range(count)]
+        return json.dumps([{"qsl_idx": place, "data": row.tobytes().hex()} for place, row in enumerate(rows)])
+
+    parity, facts = compare_logged(bench, point, samples, log())
+    assert parity["ok"] and facts == {"answers": count, "compared": 7} and asked[0] == (7, seq)
+    assert not compare_logged(bench, point, samples, log(63, 3.0))[0]["ok"]  # the last one is among the compared
+    parity, _ = compare_logged(bench, point, samples, log(5, np.nan))
+    assert not parity["ok"] and "1 of 64 logged answers are not finite (the first is sample 5)" in parity["reason"]
+    with pytest.raises(ValueError, match="1 of 64 samples have no answer"):
+        compare_logged(bench, point, samples, json.dumps(json.loads(log())[:-1]))
+
+
 def test_server_batches_what_waits_and_offline_fills_its_calls() -> None:
     executor = ladder((1, 2, 4), pause_s=0.003)
     read = ask("server", executor, qps=600.0, queries=600, limit_ms=2000).read()
@@ -230,7 +295,7 @@ def test_the_engine_runs_in_the_thread_that_prepared_it() -> None:
     """Engines keep a current device and stream for each thread."""
     for scenario in ("single-stream", "server", "offline"):
         executor = ladder((1, 2))
-        threads = set()
+        threads: set[int] = set()
         for each in executor.sessions.values():
             each.enqueue = lambda kept=threads: kept.add(threading.get_ident())  # type: ignore[method-assign, misc]
         ask(scenario, executor, queries=20)
