@@ -314,6 +314,19 @@ class Session(abc.ABC):
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one training step did. Names are those of `model.module.named_parameters()`; all arrays are float32 on the host.
+
+    `loss` is what the step itself logged. `gradients` are what its optimizer was given: of the whole step, unscaled and clipped;
+    a parameter that took no part is left out. `weights` are those after the step, of every parameter.
+    """
+
+    loss: float
+    gradients: Mapping[str, FloatArray]
+    weights: Mapping[str, FloatArray]
+
+
 class TrainingSession(Session):
     """A prepared training point: `enqueue` is one optimizer step (forward, backward and update, of `accumulate` micro-batches).
 
@@ -328,6 +341,14 @@ class TrainingSession(Session):
 
         `loss` [1]; `gradient_norms` [n], of each parameter of `model.module.named_parameters()` in order; `gradients`, those of all
         parameters with one dimension (biases, normalisations), in that order, joined. None of them scaled.
+        """
+
+    @abc.abstractmethod
+    def check_update(self) -> Update:
+        """What the first step does on the bound inputs: `enqueue` itself, the very call that is timed, with dropout off.
+
+        Called before any step. What it changes is put back: weights, optimizer, loss scale, random numbers, the count and the log of
+        steps. A step that a loss scale skips is made again at the lower scale.
         """
 
     @abc.abstractmethod

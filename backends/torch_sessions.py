@@ -97,7 +97,7 @@ class EagerSession(Session):
 
             tf32 = get_tf32()
             found["tf32_allowed"] = tf32
-            found["accumulate_dtype"] = "fp32"
+            found["accumulate_dtype"] = accumulation(found["compute_dtypes"].get("matmul"))
             if tf32 and found["compute_dtypes"].get("matmul") == "fp32":
                 found["compute_dtypes"]["matmul"] = "tf32"
         return found
@@ -323,6 +323,29 @@ class GraphSession(StaticSession):
     def close(self) -> None:
         self._graph.reset()
         super().close()
+
+
+def accumulation(dtype: str | None) -> str:
+    """In what PyTorch lets cuBLAS add up matrix products of a dtype (`fp32`, `tf32`, `fp16`, `bf16`, several joined by `+`), read from its
+    own switches.
+
+    `fp16`: everything; `fp32, split sums in …`: products in fp32, but the parts of a sum that was split may be added up in the lower
+    dtype; `unknown` where the dtype is none of the four, or this PyTorch has no such switch. Kernels that are not cuBLAS's choose for
+    themselves.
+    """
+    switches = torch.backends.cuda.matmul
+    found = []
+    for each in (dtype or "unknown").split("+"):
+        split = getattr(switches, f"allow_{each}_reduced_precision_reduction", None)
+        if each in ("fp32", "tf32"):
+            found.append("fp32")
+        elif each == "fp16" and getattr(switches, "allow_fp16_accumulation", False):  # since PyTorch 2.7
+            found.append("fp16")
+        elif split is None:
+            found.append("unknown")
+        else:
+            found.append(f"fp32, split sums in {each}" if split else "fp32")
+    return "; ".join(dict.fromkeys(found))
 
 
 def inductor(mode: str, spy: OperatorSpy) -> Callable[[torch.fx.GraphModule, list[Any]], Any]:

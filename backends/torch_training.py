@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from benchrun.backends.catalogue import LABEL_NAMES
@@ -18,11 +19,12 @@ from benchrun.backends.contract import (
     Recipe,
     TrainingSession,
     Unsupported,
+    Update,
     WrongVariant,
 )
 from benchrun.backends.reference import get_tf32
-from benchrun.backends.torch_sessions import CAPTURED, NAMES, OperatorSpy, memory_errors, unmasked_sdpa
-from benchrun.backends.training_reference import read_gradients, task_loss
+from benchrun.backends.torch_sessions import CAPTURED, NAMES, OperatorSpy, accumulation, memory_errors, unmasked_sdpa
+from benchrun.backends.training_reference import copy_gradients, copy_weights, read_gradients, task_loss
 
 if TYPE_CHECKING:
     from benchrun.backends.contract import FloatArray, Inputs
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16-amp": torch.float16}
 LARGEST_SCALE = 2.0**16  # where torch's GradScaler starts
+SCALE_HALVINGS = 64  # of a loss scale at most, until a checked step is not skipped
 LOSSES_AT_A_TIME = 4096
 BACKWARD_WARMUPS = 3  # reduce-overhead records its graphs on the second call
 
@@ -130,6 +133,40 @@ class EagerTraining(TrainingSession):
         self._module.train(self._recipe.dropout)
         return found
 
+    def check_update(self) -> Update:
+        weights = copy_weights(self._module)
+        log, scaling = self._losses, self._scaler.state_dict() if self._scaler else {}
+        groups = [dict(group) for group in self._optimizer.param_groups]
+        devices = [torch.cuda.current_device()] if self._device.type == "cuda" else []
+        gradients: dict[str, FloatArray] = {}
+
+        def read(*_: Any) -> None:  # after the step: by then a fused optimizer has written unscaled gradients back
+            gradients.update(copy_gradients(self._module))
+
+        hook = self._optimizer.register_step_post_hook(read)
+        self._module.eval()
+        with torch.random.fork_rng(devices):
+            for _ in range(SCALE_HALVINGS):
+                self._forget(groups)
+                self._losses = LossLog(self._device)
+                gradients.clear()
+                self.enqueue()
+                self.synchronize()
+                skipped = not gradients or not all(np.isfinite(each).all() for each in gradients.values())
+                if self._scaler is None or not skipped:
+                    break
+        found = Update(float(self._losses.read()[-1]), gradients, copy_weights(self._module))
+        hook.remove()
+        with torch.no_grad():
+            for name, parameter in self._module.named_parameters():
+                parameter.copy_(torch.from_numpy(weights[name]))
+        self._forget(groups)
+        self._losses = log
+        if self._scaler is not None:
+            self._scaler.load_state_dict(scaling)
+        self._module.train(self._recipe.dropout)
+        return found
+
     def losses(self) -> FloatArray:
         return self._losses.read()
 
@@ -147,6 +184,7 @@ class EagerTraining(TrainingSession):
             "autocast": NAMES[self._low] if self._low else "off",
             "optimizer": self._optimizer_name,
             "dropout": dropout if recipe.dropout else "off",
+            "checked_step": "the timed call with dropout off" if recipe.dropout else "the timed call",
             "steps": self._steps,
             "skipped_steps": self._steps - self._applied(),
         }
@@ -154,7 +192,7 @@ class EagerTraining(TrainingSession):
             found["loss_scale"] = self._scaler.get_scale()
         if self._device.type == "cuda":
             found["tf32_allowed"] = get_tf32()
-            found["accumulate_dtype"] = "fp32"
+            found["accumulate_dtype"] = accumulation(found["compute_dtypes"].get("matmul"))
             if found["tf32_allowed"] and found["compute_dtypes"].get("matmul") == "fp32":
                 found["compute_dtypes"]["matmul"] = "tf32"
         return found
@@ -169,6 +207,14 @@ class EagerTraining(TrainingSession):
     @property
     def stream(self) -> int | None:
         return int(torch.cuda.current_stream().cuda_stream) if self._device.type == "cuda" else None
+
+    def _forget(self, groups: list[dict[str, Any]]) -> None:
+        """As if no step had been made: an optimizer without state and with these settings, no count."""
+        self._optimizer.state.clear()
+        for group, before in zip(self._optimizer.param_groups, groups, strict=True):
+            group.clear()
+            group.update(before)
+        self._steps = self._updates = 0
 
     def _loss(self, inputs: tuple[torch.Tensor | None, ...], labels: tuple[torch.Tensor, ...]) -> torch.Tensor:
         with torch.autocast(self._device.type, self._low or torch.bfloat16, enabled=self._low is not None):
@@ -278,7 +324,8 @@ class CompiledTraining(EagerTraining):
             raise WrongVariant(f"not compiled code alone: losses came from {', '.join(sorted(self._graph_functions))}")
         if self._device.type == "cuda" and self._mode in ("reduce-overhead", "max-autotune") and skips:
             raise WrongVariant(f"torch.compile skipped its CUDA graph {skips} times and ran launch by launch")
-        return {**super().facts(), "compile_mode": self._mode, "compiled_graphs": graphs}
+        checked = {"checked_graph": "the one without dropout" if self._recipe.dropout else "the one that is timed"}
+        return {**super().facts(), "compile_mode": self._mode, "compiled_graphs": graphs, **checked}
 
     def close(self) -> None:
         super().close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,9 +48,34 @@ def read_gradients(module: Encoder, scale: float = 1.0) -> dict[str, FloatArray]
     return {"gradient_norms": norms.cpu().numpy(), "gradients": vectors.cpu().numpy()}
 
 
-def reference_step(model: Model, device: str, inputs: Inputs) -> Mapping[str, FloatArray]:
-    """Loss and gradients of one step on all sequences of `inputs`, in fp32 arithmetic on the original weights, computed on `device` in
-    pieces whose gradients add up. The device's memory is given back.
+def copy_gradients(module: Encoder) -> dict[str, FloatArray]:
+    """The gradient of each parameter that has one, on the host."""
+    return {name: _copy(each.grad) for name, each in module.named_parameters() if each.grad is not None}
+
+
+def copy_weights(module: Encoder) -> dict[str, FloatArray]:
+    """Each parameter, on the host."""
+    return {name: _copy(each) for name, each in module.named_parameters()}
+
+
+def _copy(tensor: torch.Tensor) -> FloatArray:
+    found: FloatArray = tensor.detach().to("cpu", torch.float32, copy=True).numpy()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A step in fp32. `first` is what `TrainingSession.check_step` should give; `gradients` and `weights` (those before the step) are by
+    parameter, as in `contract.Update`, the gradients not clipped."""
+
+    first: Mapping[str, FloatArray]
+    gradients: Mapping[str, FloatArray]
+    weights: Mapping[str, FloatArray]
+
+
+def reference_step(model: Model, device: str, inputs: Inputs) -> Reference:
+    """One step on all sequences of `inputs`, in fp32 arithmetic on the original weights, computed on `device` in pieces whose gradients
+    add up. The device's memory is given back.
     """
     where = torch.device(device)
     module = trainable_copy(model, where).eval()
@@ -64,9 +90,10 @@ def reference_step(model: Model, device: str, inputs: Inputs) -> Mapping[str, Fl
             loss = task_loss(module(*some), given) * (some[0].shape[0] / batch)
             loss.backward()
             total += loss.item()
-    found = {"loss": torch.tensor([total]).numpy(), **read_gradients(module)}
+    first = {"loss": torch.tensor([total]).numpy(), **read_gradients(module)}
+    gradients = copy_gradients(module)
     module.zero_grad(set_to_none=True)
     del module
     if where.type == "cuda":
         torch.cuda.empty_cache()
-    return found
+    return Reference(first, gradients, copy_weights(model.module))

@@ -10,13 +10,15 @@ import numpy as np
 
 from benchrun.backends.contract import Inputs, TrainingSession
 from benchrun.runner.parity import TRAINING_TOLERANCES, compare, relative_distance
+from benchrun.runner.training_update import judge_update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
-    from benchrun.backends.contract import FloatArray, Session
+    from benchrun.backends.contract import FloatArray, Recipe, Session
+    from benchrun.backends.training_reference import Reference
 
 SPAN = 8  # an answer starts within that many tokens …
 WIDTH = 4  # … and is at most that long
@@ -46,7 +48,8 @@ class StepCheck:
     """Whether steps are right: the first one against fp32, and whether the loss falls. `facts` fills as it learns."""
 
     dtype: str
-    expected: Mapping[str, FloatArray]
+    reference: Reference
+    recipe: Recipe
     sets: Sequence[Inputs]
     facts: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
@@ -54,20 +57,23 @@ class StepCheck:
     _held: float = math.nan
 
     def before(self, session: Session) -> None:
-        """Loss and gradients before the first update, without dropout, against the fp32 step."""
+        """Loss and gradients before the first update, without dropout, against the fp32 step; then one call of the kind that is timed,
+        without dropout, and what it did to the weights."""
         assert isinstance(session, TrainingSession)
         found, self._held = self._hold(session)
-        self.parity = asdict(compare(found, self.expected, self.dtype, TRAINING_TOLERANCES))
+        expected = self.reference.first
+        self.parity = asdict(compare(found, expected, self.dtype, TRAINING_TOLERANCES))
         if self.parity["ok"]:
-            gradients = {"gradients": self.expected["gradients"]}
+            gradients = {"gradients": expected["gradients"]}
             self.distance = relative_distance(found, gradients)
         self.facts["first_step"] = {
             "loss": float(found["loss"][0]),
-            "reference_loss": float(self.expected["loss"][0]),
+            "reference_loss": float(expected["loss"][0]),
             "gradient_norm": float(np.linalg.norm(found["gradient_norms"])),
-            "reference_gradient_norm": float(np.linalg.norm(self.expected["gradient_norms"])),
+            "reference_gradient_norm": float(np.linalg.norm(expected["gradient_norms"])),
             "gradient_distance": self.distance,
         }
+        self._update(session)
 
     def after(self, session: Session) -> None:
         """Train on to `LEAST_STEPS` steps, then look at the losses."""
@@ -81,6 +87,19 @@ class StepCheck:
         _, held = self._hold(session)
         self.facts["loss"] = describe_losses(losses) | {"held_before": self._held, "held_after": held}
         problem = loss_problem(losses, self._held, held)
+        self._object(problem)
+
+    def _update(self, session: TrainingSession) -> None:
+        """The step of set 0, which is bound, as it is timed."""
+        reference = self.reference
+        loss = float(reference.first["loss"][0])
+        found = session.check_update()
+        verdict = judge_update(found, loss, reference.gradients, reference.weights, self.recipe, self.dtype)
+        self.facts["first_update"] = asdict(verdict)
+        self._object(verdict.problem)
+
+    def _object(self, problem: str | None) -> None:
+        """The first problem is kept."""
         if problem is not None and self.parity["ok"]:
             self.parity = self.parity | {"ok": False, "reason": problem}
 

@@ -106,7 +106,7 @@ def measure(bench: Bench, point: Point, progress: Progress, found: dict[str, Any
         for each in make_inputs(shape, point.head, sequences, point.seq, bench.protocol.input_seed)
     ]
     recipe = make_recipe(workload, shape, bench.protocol.input_seed)
-    check = StepCheck(point.dtype, reference_step(bench.model, reference_device(point), sets[0]), sets)
+    check = StepCheck(point.dtype, reference_step(bench.model, reference_device(point), sets[0]), recipe, sets)
     check.facts["training"] = asdict(recipe) | {"sequences_a_step": sequences, "input_sets": len(sets)}
     trial = Trial(
         inputs=sets,

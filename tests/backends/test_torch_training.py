@@ -22,6 +22,7 @@ from benchrun.backends.training_reference import CHUNK_TOKENS, reference_step, t
 from benchrun.runner.inputs import make_inputs
 from benchrun.runner.parity import TRAINING_TOLERANCES, compare, relative_distance
 from benchrun.runner.training_checks import with_labels
+from benchrun.runner.training_update import judge_update
 from tests.backends.build_double import RecordingBuild
 
 CPU = torch.device("cpu")
@@ -79,7 +80,7 @@ def test_a_step_has_the_gradients_of_fp32_and_the_arithmetic_of_its_dtype(
     build: RecordingBuild, head: str, dtype: str, arithmetic: str, least: float, most: float
 ) -> None:
     session, sets = open_session(build, head=head, dtype=dtype)
-    expected, found = reference_step(MODELS[head], "cpu", sets[0]), session.check_step()
+    expected, found = reference_step(MODELS[head], "cpu", sets[0]).first, session.check_step()
     assert found.keys() == expected.keys() == {"loss", "gradient_norms", "gradients"}
     assert compare(found, expected, dtype, TRAINING_TOLERANCES).ok
     assert least <= relative_distance(found, {"gradients": expected["gradients"]}) < most
@@ -119,6 +120,39 @@ def test_the_check_changes_neither_weights_nor_random_numbers_of_a_step(build: R
     checked.check_step()
     train(checked, sets, 4)
     assert checked.losses().tolist() == plain.losses().tolist()
+
+
+@pytest.mark.parametrize(("optimizer", "dtype"), [("adamw", "bf16"), ("lamb", "fp32"), ("adamw", "fp16-amp")])
+def test_the_checked_update_leaves_no_trace(build: RecordingBuild, optimizer: str, dtype: str) -> None:
+    recipe = replace(ADAMW, optimizer=optimizer)
+    (checked, sets), (plain, _) = (open_session(build, recipe, dtype=dtype) for _ in range(2))
+    before = {name: each.detach().clone() for name, each in checked._module.named_parameters()}
+    torch.manual_seed(5)
+    train(plain, sets, 4)
+    torch.manual_seed(5)
+    found = checked.check_update()
+    assert found.weights.keys() == before.keys() and found.loss == pytest.approx(float(checked.check_step()["loss"][0]))
+    for name, parameter in checked._module.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert np.any(found.weights[name] != before[name].numpy()) == (name in found.gradients)
+    train(checked, sets, 4)
+    assert checked.losses().tolist() == plain.losses().tolist()
+    assert all(
+        torch.equal(*pair) for pair in zip(checked._module.parameters(), plain._module.parameters(), strict=True)
+    )
+    told = ("steps", "skipped_steps", "loss_scale")
+    assert [checked.facts().get(name) for name in told] == [plain.facts().get(name) for name in told]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lamb"])
+def test_a_checked_update_that_overflows_is_made_again(build: RecordingBuild, optimizer: str) -> None:
+    recipe = replace(ADAMW, optimizer=optimizer)
+    session, sets = open_session(build, recipe, dtype="fp16-amp")
+    session._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    found, right = session.check_update(), reference_step(MODELS["qa"], "cpu", sets[0])
+    loss = float(right.first["loss"][0])
+    assert judge_update(found, loss, right.gradients, right.weights, recipe, "fp16-amp").problem is None
+    assert session._scaler.get_scale() == 2.0**40 and session.losses().size == 0
 
 
 def test_accumulated_batches_are_one_large_batch(build: RecordingBuild) -> None:
@@ -182,7 +216,7 @@ def test_the_check_scales_as_far_as_fp16_bears(build: RecordingBuild, monkeypatc
     monkeypatch.setattr(torch_training, "LARGEST_SCALE", 2.0**40)
     session, sets = open_session(build, dtype="fp16-amp")
     assert compare(
-        session.check_step(), reference_step(MODELS["qa"], "cpu", sets[0]), "fp16-amp", TRAINING_TOLERANCES
+        session.check_step(), reference_step(MODELS["qa"], "cpu", sets[0]).first, "fp16-amp", TRAINING_TOLERANCES
     ).ok
 
 
@@ -222,15 +256,17 @@ def test_a_set_that_comes_once_is_not_kept(build: RecordingBuild) -> None:
 
 def test_eager_attention_is_trained_too(build: RecordingBuild) -> None:
     session, sets = open_session(build, options=(("attention", "eager"),))
-    assert compare(session.check_step(), reference_step(MODELS["qa"], "cpu", sets[0]), "fp32", TRAINING_TOLERANCES).ok
+    assert compare(
+        session.check_step(), reference_step(MODELS["qa"], "cpu", sets[0]).first, "fp32", TRAINING_TOLERANCES
+    ).ok
     assert session.facts()["attention"] == "_softmax" and session.facts()["attention_implementation"] == "eager"
 
 
 def test_the_reference_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = sets_of(MODELS["classification"], 5)[0]
-    whole = reference_step(MODELS["classification"], "cpu", inputs)
+    whole = reference_step(MODELS["classification"], "cpu", inputs).first
     monkeypatch.setattr("benchrun.backends.training_reference.CHUNK_TOKENS", 2 * SEQ)
-    pieces = reference_step(MODELS["classification"], "cpu", inputs)
+    pieces = reference_step(MODELS["classification"], "cpu", inputs).first
     assert CHUNK_TOKENS > 5 * SEQ and all(
         np.allclose(whole[name], pieces[name], rtol=1e-5, atol=1e-7) for name in whole
     )
@@ -251,11 +287,17 @@ def test_compiled_steps_are_right_and_prove_that_they_are_compiled(build: Record
     session, sets = open_session(build, recipe, variant="compile", dtype="bf16", options=(("threads", 1),))
     assert isinstance(session, CompiledTraining) and build.seconds["compile"] > 0
     before = session.check_step()
-    assert compare(before, reference_step(MODELS["qa"], "cpu", sets[0]), "bf16", TRAINING_TOLERANCES).ok
+    assert compare(before, reference_step(MODELS["qa"], "cpu", sets[0]).first, "bf16", TRAINING_TOLERANCES).ok
+    right = reference_step(MODELS["qa"], "cpu", sets[0])
+    update = session.check_update()
+    assert (
+        judge_update(update, float(before["loss"][0]), right.gradients, right.weights, recipe, "bf16").problem is None
+    )
     train(session, sets, 20)
     session.bind(sets[0])
     assert session.check_step()["loss"] < before["loss"]
     facts = session.facts()
+    assert facts["checked_graph"] == "the one that is timed" and facts["checked_step"] == "the timed call"
     assert (facts["compiled_graphs"], facts["compile_mode"], facts["steps"]) == (1, "default", 20)
     assert facts["compute_dtypes"]["matmul"] == "bf16" and "scaled_dot_product" in facts["attention"]
     session._graph_functions["AddBackward0"] += 1

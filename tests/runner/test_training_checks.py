@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 
 from benchrun.backends.catalogue import named_spec, resolve_spec
-from benchrun.backends.contract import Inputs, TrainingSession
+from benchrun.backends.contract import Inputs, Recipe, TrainingSession, Update
+from benchrun.backends.training_reference import Reference
 from benchrun.runner.inputs import make_inputs
 from benchrun.runner.training_checks import LEAST_STEPS, StepCheck, describe_losses, loss_problem, tenths, with_labels
+from benchrun.runner.training_update import first_update
 
 if TYPE_CHECKING:
     from benchrun.backends.contract import FloatArray
 
 SHAPE = named_spec("tiny").shape
+RECIPE = Recipe("adamw", 1e-3, 10, 0.01)
+WEIGHT = np.linspace(-1, 1, 50, dtype=np.float32)
 
 
 def losses(*values: float) -> FloatArray:
@@ -81,6 +85,10 @@ class Scripted(TrainingSession):
         gradients = {"gradient_norms": losses(*[self._gain] * 40), "gradients": losses(*[self._gain] * 400)}
         return {"loss": losses(1 - self._fall * self._steps), **gradients}
 
+    def check_update(self) -> Update:
+        gradients = {"w": self._gain * WEIGHT}
+        return Update(1.0, gradients, {"w": WEIGHT + first_update(RECIPE, WEIGHT, gradients["w"])})
+
     def losses(self) -> FloatArray:
         return losses(*(1 - self._fall * step for step in range(self._steps)))
 
@@ -97,12 +105,13 @@ class Scripted(TrainingSession):
         return {}
 
 
-EXPECTED = {"loss": losses(1.0), "gradient_norms": losses(*[1.0] * 40), "gradients": losses(*[1.0] * 400)}
+FIRST = {"loss": losses(1.0), "gradient_norms": losses(*[1.0] * 40), "gradients": losses(*[1.0] * 400)}
+EXPECTED = Reference(FIRST, {"w": WEIGHT}, {"w": WEIGHT})
 SETS = make_inputs(resolve_spec("tiny", "qa").shape, "qa", 1, 4, 0)
 
 
 def judged(session: Scripted, steps: int = 0, dtype: str = "fp32") -> StepCheck:
-    check = StepCheck(dtype, EXPECTED, SETS)
+    check = StepCheck(dtype, EXPECTED, RECIPE, SETS)
     check.before(session)
     for _ in range(steps):
         session.enqueue()
@@ -121,6 +130,7 @@ def test_a_run_is_trained_on_until_its_losses_say_something() -> None:
         and check.facts["first_step"]["gradient_distance"] == 0.0
     )
     assert judged(Scripted(), steps=100).facts["loss"]["steps"] == 100
+    assert check.facts["first_update"]["problem"] is None and check.facts["first_update"]["loss"] == 1.0
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16", "fp16-amp"])
