@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from benchrun.backends.contract import BackendError
 from benchrun.backends.registry import load_backend
 from benchrun.runner.bench import WorkerBuild
+from benchrun.runner.channel import Channel
 from benchrun.runner.messages import decode_assignment
-from benchrun.runner.worker import Channel, classify, one_line
+from benchrun.runner.worker import classify, one_line
 
 if TYPE_CHECKING:
     from benchrun.runner.messages import Assignment

@@ -34,9 +34,9 @@ from benchrun.runner.telemetry.judgement import judge as judge_machine
 if TYPE_CHECKING:
     from benchrun.backends.contract import Point
     from benchrun.runner.bench import Bench
+    from benchrun.runner.channel import Progress
     from benchrun.runner.loadgen.executors import Shape
     from benchrun.runner.loadgen.traffic import Traffic
-    from benchrun.runner.worker import Progress
 
 INVALID = "loadgen_invalid"  # the flag beside status `invalid` that tells LoadGen's verdict from a wrong answer
 MOST_ATTACHED = (

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from benchrun.backends.catalogue import ModelSpec
     from benchrun.backends.contract import Point
     from benchrun.runner.bench import Bench
-    from benchrun.runner.worker import Progress
+    from benchrun.runner.channel import Progress
 
     Measure = Callable[[Bench, Point, Progress, dict[str, Any]], None]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchrun.backends.contract import FloatArray, Inputs, Point, Session
     from benchrun.runner.accuracy.tasks import Result, Task
     from benchrun.runner.bench import Bench
-    from benchrun.runner.worker import Progress
+    from benchrun.runner.channel import Progress
 
 RANDOM_HEAD = "random_head"
 BELOW = "accuracy_below_99"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from benchrun.backends.catalogue import ModelSpec
     from benchrun.backends.contract import Build, Point, Session
     from benchrun.runner.bench import Bench
-    from benchrun.runner.worker import Progress
+    from benchrun.runner.channel import Progress
 
 GRAIN = 8  # static packed shapes are multiples of this: else the compiler weighs padding each matrix product
 

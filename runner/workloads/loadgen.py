@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchrun.backends.catalogue import ModelSpec
     from benchrun.backends.contract import Point
     from benchrun.runner.bench import Bench
-    from benchrun.runner.worker import Progress
+    from benchrun.runner.channel import Progress
 
 PERCENTILES = LOADGEN
 

@@ -9,7 +9,7 @@ from benchrun.runner.errors import UsageError
 if TYPE_CHECKING:
     from benchrun.backends.contract import Point
     from benchrun.runner.bench import Bench
-    from benchrun.runner.worker import Progress
+    from benchrun.runner.channel import Progress
 
 
 def canonical(text: str) -> str:

@@ -13,7 +13,7 @@ from benchrun.runner.bench import WorkerBuild, judge
 if TYPE_CHECKING:
     from benchrun.backends.contract import Inputs, Point, Session
     from benchrun.runner.bench import Bench
-    from benchrun.runner.worker import Progress
+    from benchrun.runner.channel import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchrun.backends.catalogue import ModelShape, ModelSpec
     from benchrun.backends.contract import Point
     from benchrun.runner.bench import Bench
-    from benchrun.runner.worker import Progress
+    from benchrun.runner.channel import Progress
 
 OPTIMIZERS = ("adamw", "lamb")
 # 3e-5 is what BERT-large is fine-tuned with; narrower models take larger steps, so that a toy's loss falls as fast

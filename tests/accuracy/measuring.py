@@ -12,9 +12,9 @@ from typing import Any
 from benchrun.backends.contract import WrongVariant
 from benchrun.runner.accuracy.naming import AskedTask
 from benchrun.runner.bench import Bench
+from benchrun.runner.channel import Channel, Progress
 from benchrun.runner.cli.accuracy_command import plan_accuracy
 from benchrun.runner.messages import Assignment, Task
-from benchrun.runner.worker import Channel, Progress
 from benchrun.runner.workloads.accuracy import measure
 
 # one thread: where others compute too, the threads of a team mostly wait for each other

@@ -12,10 +12,10 @@ from benchrun.backends import torch_training
 from benchrun.backends.contract import WrongVariant
 from benchrun.backends.torch_training import EagerTraining
 from benchrun.runner.bench import Bench
+from benchrun.runner.channel import Channel, Progress
 from benchrun.runner.messages import Assignment, Task
 from benchrun.runner.plan import make_plan
 from benchrun.runner.presets import make_request
-from benchrun.runner.worker import Channel, Progress
 from benchrun.runner.workloads.train import measure
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ import pytest
 
 from benchrun.backends.cache import ArtefactCache
 from benchrun.backends.contract import BuildFailed, Inputs, OutOfMemory, Unsupported, WrongVariant
-from benchrun.runner import worker
+from benchrun.runner import channel
 from benchrun.runner.bench import Answers, WorkerBuild, first_rows
+from benchrun.runner.channel import Channel, Progress
 from benchrun.runner.plan import SweepRequest, make_plan
-from benchrun.runner.worker import Channel, Progress, classify, one_line
+from benchrun.runner.worker import classify, one_line
 
 POINTS = tuple(
     planned.point for planned in make_plan(SweepRequest(models=("tiny",), device="cpu", batches=(1, 2))).points
@@ -136,7 +137,7 @@ def test_a_reference_is_computed_once_and_rounded_only_where_it_tells_something(
 
 def test_progress_waits_for_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [100.0]
-    monkeypatch.setattr(worker, "time", type("time", (), {"monotonic": staticmethod(lambda: moment[0])}))
+    monkeypatch.setattr(channel, "time", type("time", (), {"monotonic": staticmethod(lambda: moment[0])}))
     events = io.StringIO()
 
     def sent() -> list[dict[str, Any]]:
@@ -164,12 +165,12 @@ def leave(status: int) -> None:
 
 
 def test_a_worker_without_a_parent_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.os, "_exit", leave)
-    with pytest.raises(Left, match=str(worker.EXIT_ORPHANED)):
+    monkeypatch.setattr(channel.os, "_exit", leave)
+    with pytest.raises(Left, match=str(channel.EXIT_ORPHANED)):
         Channel(io.StringIO(), io.StringIO()).ask("started", ordinal=0)  # nobody answers
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", buffering=1) as broken:
-        with pytest.raises(Left, match=str(worker.EXIT_ORPHANED)):
+        with pytest.raises(Left, match=str(channel.EXIT_ORPHANED)):
             Channel(broken, io.StringIO("\n")).send("done")
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # what is still buffered may go somewhere
