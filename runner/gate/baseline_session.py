@@ -22,7 +22,7 @@ from benchrun.runner.gate.preparation import (
     place_interpreter,
 )
 from benchrun.runner.gate.readings import to_reading
-from benchrun.runner.gate.request import GateRequest
+from benchrun.runner.gate.request import GateRequest, refuse_loadgen
 from benchrun.runner.gate.running import Surroundings, draft_gate, new_ids
 from benchrun.runner.gate.schedule import LaunchOrder, shuffle
 from benchrun.runner.gate.session import GateSession
@@ -166,7 +166,7 @@ def _plan_again(record: RunRecord, request: GateRequest, place: Place) -> tuple[
     requests = read_requests(record.run.request)
     requests = [replace(each, try_all=True, launches=1, threads=threads or each.threads) for each in requests]
     for each in requests:
-        make_plan(each, collect)
+        refuse_loadgen(planned.point.workload for planned in make_plan(each, collect).points)
     told = introduce(place.python, asked, place.environment, shown=place.label)
     plans = [make_plan(each, lambda name, variant: told.missing.get(f"{name}:{variant}")) for each in requests]
     points: dict[str, Planned] = {planned.point.key: planned for plan in plans for planned in plan.points}

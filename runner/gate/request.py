@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from benchrun.runner.gate.command_side import FORMATS
 from benchrun.runner.gate.launches import GATED_BY_DEFAULT, METRICS
 from benchrun.runner.gate.limits import Limit
 from benchrun.runner.gate.settings import GateSettings
+from benchrun.runner.loadgen.traffic import KIND
 
 FOREIGN_METRICS = ("p50",)  # a suite of pytest-benchmark times calls, it has no back-to-back rate
 SUITE_TIMEOUT_S = 1800.0
@@ -74,6 +75,7 @@ class GateRequest:
 def check_gate(request: GateRequest) -> None:
     """Refuse what cannot be compared. Raises UsageError."""
     base, new = request.base, request.new
+    _check_workloads(request)
     if request.baseline is not None:
         _check_baseline(request)
         return
@@ -105,6 +107,22 @@ def check_gate(request: GateRequest) -> None:
         raise UsageError(f"the gate cannot go by {', '.join(unknown)}: choose from {', '.join(METRICS)}")
     if request.seed is not None and not 0 <= request.seed <= LARGEST_SEED:
         raise UsageError(f"--seed {request.seed}: it must be from 0 to {LARGEST_SEED}")
+
+
+def _check_workloads(request: GateRequest) -> None:
+    """Before any side is set up."""
+    for settings in (request.sweep, request.base.options, request.new.options):
+        given = settings.get("workload") or ()
+        refuse_loadgen(each.strip() for each in (given.split(",") if isinstance(given, str) else map(str, given)))
+
+
+def refuse_loadgen(workloads: Iterable[str]) -> None:
+    """Raises UsageError where one is LoadGen's."""
+    if found := next((each for each in workloads if each.partition(":")[0] == KIND), None):
+        raise UsageError(
+            f"workload {found}: 'benchrun gate' judges samples, and a LoadGen point has LoadGen's own summary instead; compare two runs "
+            "of 'benchrun loadgen' with 'benchrun compare'"
+        )
 
 
 def _check_baseline(request: GateRequest) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchrun.runner.environment import read_environment
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.launches import WARMUP, PlannedPoint
+from benchrun.runner.gate.request import refuse_loadgen
 from benchrun.runner.gate.schedule import LaunchOrder
 from benchrun.runner.launcher import Interpreter
 from benchrun.runner.plan import Missing, Plan, Planned, make_plan
@@ -79,7 +80,9 @@ def plan_side(sweep: Mapping[str, Any], options: Mapping[str, Any], missing: Mis
         settings["opt"] = {**parse_pairs(settings.get("opt") or {}, "opt"), **engine}
     # after an oom the larger batches are tried all the same: every point has to end by itself
     # and nothing is measured again inside a launch: the rule itself replaces launches that were spoilt
-    return make_plan(make_request(settings, {"try-all": True, "launches": 1, "repeats": 0}), missing)
+    plan = make_plan(make_request(settings, {"try-all": True, "launches": 1, "repeats": 0}), missing)
+    refuse_loadgen(each.point.workload for each in plan.points)
+    return plan
 
 
 @dataclass(frozen=True, slots=True)

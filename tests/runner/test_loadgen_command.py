@@ -151,6 +151,7 @@ def test_what_is_shown_fits_a_terminal_and_is_shown_again(bench: Bench) -> None:
         assert words in outcome.out
     assert "own minima: 1 s and 500 queries, out of 256 samples" in outcome.err and "iterations" not in outcome.err
     assert narrow("show", "last").out == outcome.out
+    assert_refused(narrow("gate", "--baseline", "last"), "workload loadgen:server", "'benchrun gate' judges samples")
     (point,) = narrow("show", "last", "--json").document["points"]
     assert point["host_ms"]["p99"] > 0 and point["facts"]["loadgen"]["validity"] == "VALID" and point["tflop_s"] is None
     assert (
@@ -244,6 +245,16 @@ def test_what_makes_no_sense_is_refused(
     said = capsys.readouterr()
     assert_refused(Outcome(status, said.out, said.err), *words)
     assert not (tmp_path / "runs.db").exists()
+
+
+@pytest.mark.parametrize(
+    "given", [("--workload", "padded,loadgen:offline:fixed:padded"), ("--new-opt", "workload=loadgen:offline")]
+)
+def test_a_gate_of_loadgen_points_is_refused_before_anything_is_set_up(given: tuple[str, ...], tmp_path: Path) -> None:
+    fresh = Bench(tmp_path)
+    outcome = fresh("gate", "--base-ref", "nowhere", "--backend", "torch", "--model", "tiny", *given)
+    assert_refused(outcome, "workload loadgen:offline", "'benchrun gate' judges samples", "LoadGen's own summary")
+    assert not fresh.db.exists()
 
 
 def test_a_preset_may_be_planned_and_changed(tmp_path: Path) -> None:
