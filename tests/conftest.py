@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-with suppress(ImportError):  # now: torch.compile imports it later, and in some orders it then falls back to what Python deprecates
+# now: torch.compile imports it later, and in some orders it then falls back to what Python deprecates
+with suppress(ImportError):
     import setuptools  # noqa: F401
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # its processes ignore Ctrl-C, and so would every command that a test starts
