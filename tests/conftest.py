@@ -8,16 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-# now: torch.compile imports it later, and in some orders it then falls back to what Python deprecates
-with suppress(ImportError):
-    import setuptools  # noqa: F401
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # its processes ignore Ctrl-C, and so would every command that a test starts
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,7 +22,6 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchrun.runner.errors import UsageError
@@ -106,7 +105,8 @@ def _make(repository: Path, commit: str, command: str, folder: Path) -> str:
     done = _git(repository, "worktree", "add", "--force", "--detach", str(tree), commit)
     if done.returncode:
         raise UsageError(f"git cannot check out {commit[:12]}: {_last(done.stderr)}")
-    inherits_pip = find_spec("pip") is not None  # a copy of its own would take seconds
+    # a copy of its own would take seconds; asked of the metadata, for find_spec("pip") makes setuptools give up its distutils
+    inherits_pip = any(metadata.distributions(name="pip"))
     options = ["--without-pip"] if inherits_pip else []
     done = _run([sys.executable, "-m", "venv", *options, str(folder / "venv")], folder, None)
     if done.returncode:
