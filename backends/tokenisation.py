@@ -77,6 +77,16 @@ class TextTokenizer:
         return frame_of(encoded)
 
 
+def open_tokenizer(folder: Path, model: str, vocabulary: int) -> TextTokenizer:
+    """The tokeniser of a folder, for a model that knows `vocabulary` tokens. Raises ModelError where it has more."""
+    found = TextTokenizer(folder)
+    if found.size > vocabulary:
+        raise ModelError(
+            f"the tokenizer has {found.size} tokens and {model} knows {vocabulary}: they do not belong together"
+        )
+    return found
+
+
 def frame_of(encoded: Encoding) -> Frame:
     """The special tokens of an encoding, by their place."""
     sequences: list[int | None] = list(encoded.sequence_ids)

@@ -40,8 +40,12 @@ class Position:
 
 
 NOWHERE = Position()
-SPOILING = ("throttled", "shared_device", "noisy_host")  # flags under which a ceiling is not the machine's own
-ARITHMETIC = {"fp16-amp": "fp16"}  # the ceiling of a dtype that names a way to train
+SPOILING = (
+    "throttled",
+    "shared_device",
+    "noisy_host",
+)  # flags under which a figure is not the engine's, nor a ceiling the machine's, own
+ARITHMETIC = {"fp16-amp": "fp16"}  # of a dtype that names a way to train: whose ceiling and whose checks it has
 
 
 def spoilt(row: CeilingRow) -> str:

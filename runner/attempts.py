@@ -97,24 +97,29 @@ def choose(flags: Sequence[Sequence[str]]) -> int:
 def measure_once(timer: Timer, protocol: Protocol, telemetry: Telemetry, tick: Tick, *, asynchronous: bool) -> Attempt:
     """One attempt."""
     started = time.perf_counter()
-    count = telemetry.energy()
-    missing = telemetry.energy_note() if count is None else ""
+    read_energy = telemetry.energy if protocol.energy else _no_count
+    count = read_energy()
+    missing = "" if count is not None else telemetry.energy_note() if protocol.energy else "not asked for"
     before = telemetry.read()
     reading_s = time.perf_counter() - started
     window_s = THROUGHPUT_WINDOW_S if count is None else max(THROUGHPUT_WINDOW_S, least_window_s(count.resolution_s))
     if asynchronous:
         latency = measure_latency(timer, protocol, tick)
-        throughput = measure_throughput(timer, latency, asynchronous, window_s, telemetry.energy)
+        throughput = measure_throughput(timer, latency, asynchronous, window_s, read_energy)
         energy = window_energy(*throughput.energy, throughput.seconds, missing)
     else:  # the latency loop is the window
-        first, began = telemetry.energy(), time.perf_counter()
+        first, began = read_energy(), time.perf_counter()
         latency = measure_latency(timer, protocol, tick)
-        energy = window_energy(first, telemetry.energy(), time.perf_counter() - began, missing)
+        energy = window_energy(first, read_energy(), time.perf_counter() - began, missing)
         throughput = measure_throughput(timer, latency, asynchronous)
     started = time.perf_counter()
     after = telemetry.read()
     reading_s += time.perf_counter() - started
     return Attempt(latency, throughput, energy, before, after, judge(before, after, LIMITS), reading_s)
+
+
+def _no_count() -> None:
+    """In place of an energy counter, where nobody asks for joules."""
 
 
 def split(attempts: Sequence[Attempt]) -> tuple[Attempt, list[Attempt]]:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     Samples = npt.NDArray[np.int64]
 
+SPARE = 1.1  # of the calls that a throughput window is thought to need
+
 # Called between samples with the number taken and the last one in nanoseconds; may wait for the parent to draw.
 Tick = Callable[[int, int], None]
 
@@ -207,12 +209,12 @@ def measure_throughput(
     if not asynchronous:
         return Throughput(int(latency.host.size), float(latency.host.sum()) / 1e9, True)
     each_ns = max(1.0, float(np.median(latency.device if latency.device is not None else latency.host)))
-    batches = max(THROUGHPUT_BATCHES, int(np.ceil(window_s * 1e9 / each_ns)))
+    # a tenth more than isolated calls would need, for queued ones overlap: a window that comes out short is taken again
+    batches = max(THROUGHPUT_BATCHES, int(np.ceil(SPARE * window_s * 1e9 / each_ns)))
     with quiet():
         while True:
             before = meter()
             taken = timer.back_to_back(batches)
             if taken >= window_s * 1e9:
                 return Throughput(batches, taken / 1e9, False, (before, meter()))
-            # queued calls overlap, so the window came out short: take more in one go
-            batches = max(batches + 1, int(np.ceil(batches * 1.1 * window_s * 1e9 / taken)))
+            batches = max(batches + 1, int(np.ceil(batches * SPARE * window_s * 1e9 / taken)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchrun.results.roofline import ARITHMETIC
 from benchrun.results.rows import Parity
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ TRAINING_TOLERANCES: dict[str, Tolerance] = {
     "fp16-amp": Tolerance(1e-2, 5e-3, 0.999),
     "bf16": Tolerance(5e-2, 2e-2, 0.99),
 }
-ARITHMETIC = {"fp16-amp": "fp16"}  # the arithmetic of a dtype that names a way to train
 # Real fp16 and bf16 arithmetic differs from fp32 arithmetic on rounded weights by about 1.4e-3 and 1.1e-2. Below this, fp32 ran.
 TOO_EXACT = 1e-5
 FEW_VALUES = 32
@@ -83,10 +83,13 @@ def widen(limits: Tolerance, rounded: FloatArray, expected: FloatArray) -> Toler
     difference, gain = _distance_and_gain(rounded, expected)
     if limits.rel_l2 is None:
         return limits
+    error = max(limits.rel_l2, SENSITIVE * difference)
     return replace(
         limits,
-        rel_l2=max(limits.rel_l2, SENSITIVE * difference),
+        rel_l2=error,
         gain=max(limits.gain, SENSITIVE * abs(gain - 1)),
+        # the least that an answer within that error can have; direction alone must not refuse what its error allows
+        cosine=min(limits.cosine, math.sqrt(max(0.0, 1 - error**2))),
     )
 
 

@@ -252,6 +252,8 @@ def _number(settings: Mapping[str, Any], name: str, kind: type) -> Any:
     value = settings[name]
     if kind is str:
         return str(value)
+    if kind is bool:
+        return _truth(settings, name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{name} takes a number, not {value!r}")
     if kind is int and not (math.isfinite(value) and value == int(value)):
@@ -300,6 +302,7 @@ PROTOCOL_FIELDS: dict[str, tuple[str, type]] = {
     "max-time": ("max_time_s", float),
     "transfers": ("transfers", str),
     "repeats": ("repeats", int),
+    "energy": ("energy", bool),
 }
 REQUEST_FIELDS: dict[str, tuple[str, Any]] = {
     "backend": ("backends", _names),

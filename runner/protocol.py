@@ -34,6 +34,7 @@ class Protocol:
     cold_cache: bool = False
     percentiles: str = "linear"
     input_seed: int = 0
+    energy: bool = True  # joules of the throughput window, which is then as long as the counter's step asks for
     repeats: int = LIMITS.repeats  # how often a point is measured again that the machine's state spoilt
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchrun.backends.tokenisation import TextTokenizer, find_tokenizer
+from benchrun.backends import tokenisation
 from benchrun.runner.accuracy.naming import DIGITS, AskedTask
 from benchrun.runner.accuracy.retrieval import built_in_digest, read_retrieval
 from benchrun.runner.accuracy.squad_data import Question, SquadData, read_squad
@@ -16,6 +16,7 @@ from benchrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
     from benchrun.backends.catalogue import ModelSpec
+    from benchrun.backends.tokenisation import TextTokenizer
 
 
 def open_task(asked: AskedTask, settings: Mapping[str, Any], spec: ModelSpec, seq: int) -> Task:
@@ -63,7 +64,7 @@ def open_tokenizer(settings: Mapping[str, Any], spec: ModelSpec) -> TextTokenize
 
     given = settings.get("tokenizers", {}).get(spec.name)
     if given is None:
-        found = find_tokenizer([Path(spec.weights_path)] if spec.weights_path else [])
+        found = tokenisation.find_tokenizer([Path(spec.weights_path)] if spec.weights_path else [])
         if found is None:
             raise ModelError(
                 f"{spec.name} has no tokenizer beside its weights: copy tokenizer.json or vocab.txt of the checkpoint there, or "
@@ -71,9 +72,4 @@ def open_tokenizer(settings: Mapping[str, Any], spec: ModelSpec) -> TextTokenize
             )
     else:
         found = Path(str(given)).expanduser()
-    tokenizer = TextTokenizer(found)
-    if tokenizer.size > spec.shape.vocab_size:
-        raise ModelError(
-            f"the tokenizer has {tokenizer.size} tokens and {spec.name} knows {spec.shape.vocab_size}: they do not belong together"
-        )
-    return tokenizer
+    return tokenisation.open_tokenizer(found, spec.name, spec.shape.vocab_size)

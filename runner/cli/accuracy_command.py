@@ -44,9 +44,8 @@ def measure_accuracy(settings: Mapping[str, Any], options: AccuracyOptions) -> i
     """Measure; returns the exit status: 0 fine, 1 a point failed or missed the gate that was asked for, 130 interrupted."""
     from benchrun.results import open_store
     from benchrun.runner.cli.accuracy_tables import open_accuracy_output
-    from benchrun.runner.cli.sweep_command import _measure
+    from benchrun.runner.cli.sweep_command import start_run, text_of
     from benchrun.runner.estimate import estimate_seconds
-    from benchrun.runner.sweep import open_run
 
     check_options(options)
     asked = ask(options)
@@ -56,12 +55,10 @@ def measure_accuracy(settings: Mapping[str, Any], options: AccuracyOptions) -> i
     if options.dry_run:
         output.dry_run(plan, estimate_seconds(plan, None))
         return 0
-    db = options.db or _text(config.defaults.get("db"))
-    label = options.label or _text(config.defaults.get("label")) or ""
+    db = options.db or text_of(config.defaults.get("db"))
+    label = options.label or text_of(config.defaults.get("label")) or ""
     with open_store(db) as store:
-        output.plan(plan, estimate_seconds(plan, None), store.shown)
-        run_id = open_run(store, plan, label)
-        status = _measure(plan, [(plan, {each.point.key for each in plan.points})], store, run_id, output)
+        run_id, status = start_run(plan, store, label, output)
         if status or options.gate is None:
             return status
         return 0 if all_pass(store.run(run_id), options.gate) else 1
@@ -190,7 +187,3 @@ def _foreign_tokenizer(options: AccuracyOptions) -> str:
     if folder is None:
         raise UsageError(f"--tokenizer {options.tokenizer}: no tokenizer.json or vocab.txt is there")
     return fingerprint(folder)[:DIGITS]
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

@@ -35,7 +35,9 @@ ONLY = {
     "samples-per-query": ("multi-stream",),
 }
 MINIMA = ("min-duration", "min-queries", "samples")  # of a preset, which --quick overrules
-NOT_OURS = ("batch", "workload", "layout", "head", "iterations", "warmup", "max-time", "repeats", "db", "label")
+NOT_OURS = (
+    "batch", "workload", "layout", "head", "iterations", "warmup", "max-time", "repeats", "energy", "db", "label",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +61,30 @@ def measure_loadgen(settings: Mapping[str, Any], own: Mapping[str, Any], options
     """
     from benchrun.results import open_store
     from benchrun.runner.cli.output import open_output
-    from benchrun.runner.cli.sweep_command import _measure, _resume
+    from benchrun.runner.cli.sweep_command import resume_run, start_run, text_of
     from benchrun.runner.estimate import estimate_seconds
-    from benchrun.runner.sweep import open_run
 
     if absent := missing_loadgen():
         raise UsageError(absent)
     config = read_config(options.config, Path.cwd())
     preset = find_preset(options.preset, config, COMMAND).settings if options.preset else {}
     given = {name: value for name, value in {**settings, **own}.items() if value is not None and value is not False}
-    db = options.db or _text(preset.get("db", config.defaults.get("db")))
+    db = options.db or text_of(preset.get("db", config.defaults.get("db")))
     output = open_output(options.as_json)
     if options.resume:
         if given or preset:
             raise UsageError("--resume goes on with a run as it was asked for: leave the other options out")
         with open_store(db) as store:
-            return _resume(store, options.resume, {}, output, _sweep_options(options))
+            return resume_run(store, options.resume, {}, output, _sweep_options(options))
     defaults = {name: value for name, value in config.defaults.items() if name not in NOT_OURS}
     plan = plan_loadgen(defaults, overrule(preset, given))
     if options.dry_run:
         output.dry_run(plan, estimate_seconds(plan, None))
         return 0
-    label = options.label or _text(preset.get("label", config.defaults.get("label"))) or ""
+    label = options.label or text_of(preset.get("label", config.defaults.get("label"))) or ""
     with open_store(db) as store:
-        output.plan(plan, estimate_seconds(plan, None), store.shown)
-        run_id = open_run(store, plan, label)
         held = _Held(output)
-        status = _measure(plan, [(plan, {each.point.key for each in plan.points})], store, run_id, held)
+        run_id, status = start_run(plan, store, label, held)
         if sentence := find_impossible(store, run_id):
             store.remove_run(run_id)
             output.note(f"benchrun: {sentence}; no run was kept")
@@ -230,7 +229,3 @@ def _count(own: Mapping[str, Any], name: str) -> int | None:
     if value is not None and not (math.isfinite(value) and value == int(value) and value >= 1):
         raise UsageError(f"--{name} takes a whole number of at least 1, not {value:g}")
     return None if value is None else int(value)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

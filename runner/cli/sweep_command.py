@@ -46,26 +46,31 @@ def sweep(
 
     config = read_config(options.config, Path.cwd())
     preset = find_preset(options.preset, config, command).settings if options.preset else {}
-    db = options.db or _text(preset.get("db", config.defaults.get("db")))
-    label = options.label or _text(preset.get("label", config.defaults.get("label"))) or ""
+    db = options.db or text_of(preset.get("db", config.defaults.get("db")))
+    label = options.label or text_of(preset.get("label", config.defaults.get("label"))) or ""
     given = as_sweep({**preset, **{name: value for name, value in settings.items() if value is not None}})
     output = open_output(options.as_json)
     if options.resume:
         with open_store(db) as store:
-            return _resume(store, options.resume, given, output, options)
+            return resume_run(store, options.resume, given, output, options)
     plan = make_plan(make_request(_sweep_only(config.defaults), _sweep_only(given)))
     if options.dry_run:
         output.dry_run(plan, estimate_seconds(plan, None))
         return 0
     with open_store(db) as store:
-        from benchrun.runner.sweep import open_run
-
-        output.plan(plan, estimate_seconds(plan, None), store.shown)
-        run_id = open_run(store, plan, label)
-        return _measure(plan, [(plan, {planned.point.key for planned in plan.points})], store, run_id, output)
+        return start_run(plan, store, label, output)[1]
 
 
-def _resume(store: Store, text: str, given: Mapping[str, Any], output: Any, options: SweepOptions) -> int:
+def start_run(plan: Plan, store: Store, label: str, output: Any) -> tuple[str, int]:
+    """Say what is about to happen, book a run of the whole plan and measure it: the run's id and the exit status."""
+    from benchrun.runner.sweep import open_run
+
+    output.plan(plan, estimate_seconds(plan, None), store.shown)
+    run_id = open_run(store, plan, label)
+    return run_id, _measure(plan, [(plan, {planned.point.key for planned in plan.points})], store, run_id, output)
+
+
+def resume_run(store: Store, text: str, given: Mapping[str, Any], output: Any, options: SweepOptions) -> int:
     """Go on with a run: what it was asked for, and what is asked for in addition."""
     from benchrun.runner.places import book_requests, read_requests
     from benchrun.runner.sweep import point_row
@@ -171,5 +176,6 @@ def _as_settings(request: SweepRequest) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, ())}
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """A setting as text; None where it was not given."""
     return None if value is None else str(value)

@@ -80,7 +80,9 @@ def plan_side(sweep: Mapping[str, Any], options: Mapping[str, Any], missing: Mis
         settings["opt"] = {**parse_pairs(settings.get("opt") or {}, "opt"), **engine}
     # after an oom the larger batches are tried all the same: every point has to end by itself
     # and nothing is measured again inside a launch: the rule itself replaces launches that were spoilt
-    plan = make_plan(make_request(settings, {"try-all": True, "launches": 1, "repeats": 0}), missing)
+    # and joules are not judged: without them a GPU's throughput window is 0.5 s, not 2
+    fixed = {"try-all": True, "launches": 1, "repeats": 0, "energy": False}
+    plan = make_plan(make_request(settings, fixed), missing)
     refuse_loadgen(each.point.workload for each in plan.points)
     return plan
 

@@ -68,23 +68,18 @@ def check_fit(lengths: Lengths, spec: ModelSpec, head: str, seq: int, files: Map
 
 def open_tokenizer(spec: ModelSpec) -> TextTokenizer:
     """The model's own tokenizer. Raises UsageError where its folder has none, or one that does not fit."""
-    from benchrun.backends.tokenisation import TextTokenizer, find_tokenizer
+    from benchrun.backends import tokenisation
 
-    folder = find_tokenizer([Path(spec.weights_path).expanduser()] if spec.weights_path else [])
+    folder = tokenisation.find_tokenizer([Path(spec.weights_path).expanduser()] if spec.weights_path else [])
     if folder is None:
         raise UsageError(
             f"lengths:text needs the model's own tokenizer, and {spec.name} has none: give --model a checkpoint folder with "
             "tokenizer.json or vocab.txt"
         )
     try:
-        found = TextTokenizer(folder)
+        return tokenisation.open_tokenizer(folder, spec.name, spec.shape.vocab_size)
     except ModelError as error:
         raise UsageError(str(error)) from error
-    if found.size > spec.shape.vocab_size:
-        raise UsageError(
-            f"the tokenizer has {found.size} tokens and {spec.name} knows {spec.shape.vocab_size}: they do not belong together"
-        )
-    return found
 
 
 def encode(tokenizer: TextTokenizer, lines: list[str], seq: int) -> tuple[list[tuple[list[int], list[int]]], int]:

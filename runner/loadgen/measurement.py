@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from benchrun.backends.contract import Unsupported, WrongVariant
-from benchrun.runner import memory
 from benchrun.runner.bench import WorkerBuild, judge
 from benchrun.runner.loadgen.answers import compare_logged
 from benchrun.runner.loadgen.build import RETURNED_HEADS, open_executor, plan_shapes, point_of, verify_executor
@@ -54,10 +53,7 @@ def measure_traffic(bench: Bench, point: Point, progress: Progress, found: dict[
         raise Unsupported(absent)
     minima = read_minima(traffic.scenario, bench.assignment.settings)
     library = make_library(bench, point, traffic, minima.samples)
-    memory.reset_peak()
-    bench.forget_peaks()
-    progress.enter("build")
-    bench.backend.reset_peak()
+    bench.begin(progress)
     shapes = plan_shapes(traffic, point.batch, library)
     points = tuple(point_of(point, shape, traffic) for shape in shapes)
     build = WorkerBuild(bench.cache, points)
@@ -72,8 +68,7 @@ def measure_traffic(bench: Bench, point: Point, progress: Progress, found: dict[
     )
     try:
         found["build_s"] = time.perf_counter() - started
-        found |= {f"{phase}_s": seconds for phase, seconds in build.seconds.items()}
-        found |= {"artefact_bytes": build.artefact_bytes, "cache_hit": build.cache_hit}
+        found |= build.fields()
         bench.open_clock()
         bench.device_peak()
         stand = Stand(traffic, point, executor, library, minima, answers)
@@ -133,11 +128,7 @@ def _measure(bench: Bench, stand: Stand, progress: Progress, found: dict[str, An
     judgement = judge_machine(before, after, LIMITS)
     found["flags"] = list(judgement.flags)
     found["telemetry"] = {"before": before.to_json(), "after": after.to_json(), "reasons": dict(judgement.reasons)}
-    found |= {
-        "peak_host_bytes": memory.peak_bytes(),
-        "peak_device_bytes": bench.device_peak(),
-        "peak_allocator_bytes": bench.backend.peak_device_bytes(),
-    }
+    found |= bench.peaks()
     _book(found, outcome)
     own |= _tell(outcome)
 

@@ -9,11 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchrun.runner.telemetry.state import DeviceState, HostState, MachineState
-
 # Flags under which a number is not the engine's own: the point is measured again. A gate's launch is INVALID by the first two alone: what
 # a busy host adds falls on both of its interleaved sides (docs/decisions.md).
-SPOILING = ("throttled", "shared_device", "noisy_host")
+from benchrun.results.roofline import SPOILING as SPOILING
+from benchrun.runner.telemetry.state import DeviceState, HostState, MachineState
+
 # Flags that say under which conditions a number holds.
 TELLING = ("unlocked_clocks", "power_capped", "unsteady")
 THROTTLES = ("hardware_slowdown", "software_thermal", "hardware_thermal", "power_brake", "board_limit", "reliability")

@@ -43,18 +43,14 @@ def measure_trial(bench: Bench, point: Point, progress: Progress, found: dict[st
     from benchrun.runner import loops
     from benchrun.runner.attempts import measure_attempts, split
 
-    memory.reset_peak()
-    bench.forget_peaks()
-    progress.enter("build")  # --timeout counts from here: what came before was not the engine's work
-    bench.backend.reset_peak()
+    bench.begin(progress)
     build = WorkerBuild(bench.cache, bench.points)
     session: Session | None = None
     try:
         started = time.perf_counter()
         session = trial.prepare(build)
         found["build_s"] = time.perf_counter() - started
-        found |= {f"{phase}_s": seconds for phase, seconds in build.seconds.items()}
-        found |= {"artefact_bytes": build.artefact_bytes, "cache_hit": build.cache_hit}
+        found |= build.fields()
         bench.open_clock()
         free_before = bench.clock.memory()[0] if bench.clock else None
         bench.device_peak()
@@ -90,11 +86,7 @@ def measure_trial(bench: Bench, point: Point, progress: Progress, found: dict[st
         found |= kept.fields(sequences)
         found["spoilt"] = [each.fields(sequences) for each in spoilt]
         found["flags"] += ["leaks_memory"] if leaking else []
-        found |= {
-            "peak_host_bytes": memory.peak_bytes(),
-            "peak_device_bytes": bench.device_peak(),
-            "peak_allocator_bytes": bench.backend.peak_device_bytes(),
-        }
+        found |= bench.peaks()
         if trial.after is not None:
             trial.after(session)
         progress.phase = "verify"

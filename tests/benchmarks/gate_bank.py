@@ -1,13 +1,15 @@
 """A bank of real launches, and gates replayed from it by the product's own scheduler and decision core. By hand:
 
     python tests/benchmarks/gate_bank.py make BANK.jsonl --rounds 60 --minutes 25     # on the GPU; goes on where it ended
-    python tests/benchmarks/gate_bank.py replay BANK.jsonl --gates 300                # anywhere
+    python tests/benchmarks/gate_bank.py replay BANK.jsonl … --gates 300              # anywhere; each bank for itself
     python tests/benchmarks/gate_bank.py describe BANK.jsonl
 
-A round is one launch of each side, in an order that turns from round to round: `base`, `same` (the base again), `slow5`
-and `slow10`. What makes a side slower is real work: more encoder layers (19, 20, 21: about 5 and 10 %; `describe` tells
-the ratios that were measured). A replayed gate draws whole rounds without replacement, keeps them in time order, and
-takes the launches that the scheduler asks for from them: so what drifted while the bank was made drifts in the gate.
+A launch is a fresh worker; the next ones import their libraries and load the model meanwhile, on other cores, and touch
+the device only when the one before has ended. A round is one launch of each side, in an order that turns from round to round: `base`,
+`same` (the base again), `slow5` and `slow10`. What makes a side slower is real work: more encoder layers (19, 20, 21:
+about 5 and 10 %; `describe` tells the ratios that were measured). A replayed gate draws whole rounds without
+replacement, keeps them in time order, and takes the launches that the scheduler asks for from them: so what drifted
+while the bank was made drifts in the gate.
 """
 
 from __future__ import annotations
@@ -15,21 +17,33 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import pickle
 import random
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 from benchrun.runner.gate.decision import decide
 from benchrun.runner.gate.launches import GatePlan, Launch, PlannedPoint, Reading
 from benchrun.runner.gate.schedule import LaunchOrder, next_batch
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.verdict import GateVerdict
+
+if TYPE_CHECKING:
+    from benchrun.runner.gate.control import ControlWorkload
+    from benchrun.runner.launcher import Interpreter
+    from benchrun.runner.plan import Plan
+    from benchrun.runner.sweep import Update
 
 LAYERS = {"base": 19, "same": 19, "slow5": 20, "slow10": 21}
 SIDES = tuple(LAYERS)
@@ -51,51 +65,142 @@ class Entry:
 # --- making one ---
 
 
-def make(path: Path, rounds: int, minutes: float, settings: Mapping[str, Any]) -> None:
-    """Launches up to that many rounds, or for that long. A round that was cut short is taken again."""
-    from benchrun.results import open_store
-    from benchrun.results.rows import RunRow
-    from benchrun.results.store import new_run_id
-    from benchrun.runner.environment import read_environment
-    from benchrun.runner.gate.control import ControlWorkload, summarise_control
-    from benchrun.runner.gate.readings import to_reading
-    from benchrun.runner.gate.sweep_side import SweepSide, plan_side
-    from benchrun.runner.launcher import OWN
-    from benchrun.runner.sweep import now, point_row
+class Device:
+    """The device, for one launch at a time, in the order of the bank. A worker may start its interpreter and import its
+    libraries while the launch before is measured; then it waits here.
+    """
 
-    began = time.monotonic()
-    done = len({each.round for each in read_bank(path)}) if path.exists() else 0
-    control = ControlWorkload()
-    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "bank.db") as store:
-        runners = {}
+    def __init__(self) -> None:
+        self._next = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def turn(self, place: int) -> Iterator[None]:
+        """Waits until all launches before `place` are over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._next == place)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._next = place + 1
+                self._changed.notify_all()
+
+
+class Lane:
+    """Takes launches of all sides, one after the other, into a store of its own that nobody keeps."""
+
+    def __init__(self, settings: Mapping[str, Any], folder: Path, device: Device, control: ControlWorkload) -> None:
+        from benchrun.results import open_store
+        from benchrun.results.rows import RunRow
+        from benchrun.results.store import new_run_id
+        from benchrun.runner.environment import read_environment
+        from benchrun.runner.gate.sweep_side import SweepSide, plan_side
+        from benchrun.runner.sweep import now, point_row
+
+        folder.mkdir()
+        store = open_store(folder / "bank.db")
+        self._device, self._control = device, control
+        self._turn: tuple[ExitStack, int] | None = None
+        self._before: list[float] = []
+        self._runners: dict[str, tuple[SweepSide, tuple[str, ...]]] = {}
         for side, layers in LAYERS.items():
-            plan = plan_side(settings, {"override": f"num_hidden_layers={layers}"}, lambda *_: None)
-            device = plan.request.device or "cpu"
+            override = [*settings["override"], f"num_hidden_layers={layers}"]
+            plan = plan_side(settings, {"override": override}, lambda *_: None)
             points = {f"b{each.point.batch} s{each.point.seq}": each for each in plan.points}
-            run = RunRow(new_run_id(now()) + side, side, now(), "running", read_environment(device), origin="gate")
+            environment = read_environment(plan.request.device or "cpu")
+            run = RunRow(new_run_id(now()) + side, side, now(), "running", environment, origin="gate")
             store.add_run(run, [point_row(each.point) for each in plan.points], 1)
-            runners[side] = SweepSide(store, run.id, plan, points, OWN), tuple(points)
-        for number in range(done, rounds):
-            if time.monotonic() - began > minutes * 60:
+            runner = SweepSide(store, run.id, plan, points, prepared_interpreter(folder / side, plan), self._hear)
+            self._runners[side] = runner, tuple(points)
+
+    def take(self, place: int, number: int, side: str) -> Entry:
+        """The launch at that place of the bank: a worker that has imported everything, its turn on the device, its end."""
+        from benchrun.runner.gate.control import summarise_control
+        from benchrun.runner.gate.readings import to_reading
+
+        runner, keys = self._runners[side]
+        shuffled = tuple(random.Random(number).sample(keys, len(keys)))
+        started = time.monotonic()
+        with ExitStack() as stack:
+            self._turn = stack, place
+            try:
+                rows = runner.take(LaunchOrder(number, "base", 0, 0, shuffled))
+                control = summarise_control(self._before + self._control.run())
+            finally:
+                self._begin()  # a worker that died early has not
+        readings = {key: to_reading(key, row, "device" if row.device is not None else "host") for key, row in rows}
+        bad = [f"{key} {each.status} {each.error}" for key, each in readings.items() if each.status != "ok"]
+        taken = time.monotonic() - started
+        print(f"{number} {side}: {'; '.join(bad) or 'ok'} {taken:.1f} s", file=sys.stderr, flush=True)
+        return Entry(number, side, runner.fingerprint(), control, readings)
+
+    def _hear(self, _: Update) -> None:
+        self._begin()  # the worker took up its first point, and waits for an answer
+
+    def _begin(self) -> None:
+        if self._turn is not None:
+            (stack, place), self._turn = self._turn, None
+            stack.enter_context(self._device.turn(place))
+            self._before = self._control.run()
+
+
+def prepared_interpreter(folder: Path, plan: Plan) -> Interpreter:
+    """This interpreter, with libraries imported and the plan's model loaded before a worker takes up its first point."""
+    from benchrun.runner.launcher import Interpreter
+
+    folder.mkdir()
+    model = folder / "model"
+    model.write_bytes(pickle.dumps((plan.points[0].spec, max(each.point.seq for each in plan.points))))
+    script = folder / "python"
+    prepared = Path(__file__).with_name("prepared_worker.py")
+    script.write_text(f"""#!/bin/sh\nexec '{sys.executable}' -P '{prepared}' '{model}' "$@"\n""")
+    script.chmod(0o755)
+    return Interpreter(str(script))
+
+
+def make(path: Path, rounds: int, minutes: float, settings: Mapping[str, Any], lanes: int = 2) -> None:
+    """Launches up to that many rounds, or for that long. A round that was cut short is taken again."""
+    from benchrun.runner.gate.control import ControlWorkload
+
+    until = time.monotonic() + minutes * 60
+    done = len({each.round for each in read_bank(path)}) if path.exists() else 0
+    # turned and mirrored, so that no side is always first or next to the same one
+    turned = {number: SIDES[number % 4 :] + SIDES[: number % 4] for number in range(done, rounds)}
+    launches = [
+        (number, side) for number, order in turned.items() for side in (order if number % 2 == 0 else order[::-1])
+    ]
+    device, control = Device(), ControlWorkload()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(lanes) as pool:
+        idle: SimpleQueue[Lane] = SimpleQueue()
+        for lane in range(lanes):
+            idle.put(Lane(settings, Path(folder) / str(lane), device, control))
+
+        def take(place: int, number: int, side: str) -> Entry | None:
+            if time.monotonic() > until:
+                with device.turn(place):
+                    return None
+            lane = idle.get()
+            try:
+                return lane.take(place, number, side)
+            finally:
+                idle.put(lane)
+
+        taken = pool.map(take, range(len(launches)), *zip(*launches, strict=True)) if launches else ()
+        for number, entries in zip(turned, batched(taken, len(SIDES)), strict=False):
+            whole = [each for each in entries if each is not None]
+            if len(whole) < len(SIDES):
                 print(f"{number} of {rounds} rounds: the time is over, run it again to go on", file=sys.stderr)
                 return
-            entries = []
-            # turned and mirrored, so that no side is always first or next to the same one
-            order = SIDES[number % 4 :] + SIDES[: number % 4]
-            for side in order if number % 2 == 0 else order[::-1]:
-                runner, keys = runners[side]
-                shuffled = tuple(random.Random(number).sample(keys, len(keys)))
-                before = control.run()
-                rows = runner.take(LaunchOrder(number, "base", 0, 0, shuffled))
-                taken = summarise_control(before + control.run())
-                readings = {
-                    key: to_reading(key, row, "device" if row.device is not None else "host") for key, row in rows
-                }
-                bad = [f"{key} {each.status} {each.error}" for key, each in readings.items() if each.status != "ok"]
-                print(f"round {number} {side}: {'; '.join(bad) or 'ok'}", file=sys.stderr, flush=True)
-                entries.append(Entry(number, side, runner.fingerprint(), taken, readings))
             with path.open("a") as file:  # a round at once
-                file.write("".join(json.dumps(asdict(each)) + "\n" for each in entries))
+                file.write("".join(json.dumps(asdict(each)) + "\n" for each in whole))
+
+
+def batched(entries: Iterable[Entry | None], size: int) -> Iterator[list[Entry | None]]:
+    """Groups of `size`, in order (itertools has it from Python 3.12 on)."""
+    walk = iter(entries)
+    while group := list(islice(walk, size)):
+        yield group
 
 
 def read_bank(path: Path) -> list[Entry]:
@@ -210,7 +315,7 @@ def describe(bank: Sequence[Entry]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("make", "replay", "describe"))
-    parser.add_argument("bank", type=Path)
+    parser.add_argument("bank", type=Path, nargs="+")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--gates", type=int, default=300)
@@ -220,17 +325,21 @@ def main() -> None:
     parser.add_argument("--seq", default="128,384")
     parser.add_argument("--dtype", default="fp16")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--override", action="append", default=[])
+    parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--max-time", type=float, default=2.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--lanes", type=int, default=2)
     given = parser.parse_args()
     if given.what == "make":
-        names = ("backend", "model", "batch", "seq", "dtype", "device")
+        names = ("backend", "model", "batch", "seq", "dtype", "device", "override", "iterations", "threads")
         settings = {name: getattr(given, name) for name in names} | {"max-time": given.max_time}
-        make(given.bank, given.rounds, given.minutes, settings)
-    elif given.what == "describe":
-        print(json.dumps(describe(read_bank(given.bank)), indent=1))
-    else:
-        for line in replay(read_bank(given.bank), given.gates):
-            print(json.dumps(line), flush=True)
+        make(given.bank[0], given.rounds, given.minutes, settings, given.lanes)
+        return
+    for path in given.bank:
+        bank = read_bank(path)
+        for line in [describe(bank)] if given.what == "describe" else replay(bank, given.gates):
+            print(json.dumps({"bank": path.name} | line), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 
 import numpy as np
 import pytest
 
-from benchrun.runner import attempts
-from benchrun.runner.attempts import PAUSE_S, Attempt, choose, measure_attempts, split
-from benchrun.runner.loops import Latency, Throughput
+from benchrun.runner import attempts, loops
+from benchrun.runner.attempts import PAUSE_S, Attempt, choose, measure_attempts, measure_once, split
+from benchrun.runner.loops import Latency, Throughput, Timer
 from benchrun.runner.protocol import Protocol
 from benchrun.runner.telemetry.energy import Energy
+from benchrun.runner.telemetry.interface import Telemetry
 from benchrun.runner.telemetry.judgement import Judgement
-from benchrun.runner.telemetry.state import HostState, MachineState
+from benchrun.runner.telemetry.state import DeviceState, EnergyCount, HostState, MachineState
+from tests.runner.scripted import MS, ScriptedClock, ScriptedSession, ScriptedTime, input_sets
 
 CALM = MachineState(HostState())
 
@@ -100,3 +103,30 @@ def test_an_attempt_as_fields_of_a_report() -> None:
     assert fields["host_ns"] == [1, 2, 3] and fields["device_ns"] is None and fields["flags"] == ["noisy_host"]
     assert fields["throughput_seq_s"] == 8.0 and fields["telemetry"]["reasons"] == {"noisy_host": "because"}
     assert fields["telemetry"]["energy"] == "no counter" and fields["energy_joules"] is None
+
+
+class Meter:
+    """A device of 700 watts whose counter steps ten times a second; telemetry's host and device in one."""
+
+    def __init__(self, time: ScriptedTime) -> None:
+        self._time = time
+
+    def read(self) -> DeviceState:
+        return DeviceState("nvidia")
+
+    def energy(self) -> EnergyCount:
+        return EnergyCount(700 * self._time() / 1e9, 0.1)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_only_who_asks_for_joules_waits_for_the_counter(monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
+    time = ScriptedTime()
+    monkeypatch.setattr(loops, "now_ns", time)
+    session = ScriptedSession(time, repeat(10 * MS), stream=1)
+    timer = Timer(session, input_sets(), ScriptedClock(session, 10 * MS))
+    calm = type("Calm", (), {"read": staticmethod(HostState)})()
+    protocol = Protocol(iterations=5, energy=asked)
+    found = measure_once(timer, protocol, Telemetry(calm, Meter(time)), lambda *_: None, asynchronous=True).fields(1)
+    assert found["throughput_window_s"] == pytest.approx(2.0 if asked else 0.5, rel=0.3)
+    assert (found["energy_joules"] is not None) is asked
+    assert asked or found["telemetry"]["energy"] == "not asked for"

@@ -194,7 +194,7 @@ def test_without_asynchrony_the_isolated_rate_is_reported_as_such(time: Scripted
 
 def test_the_window_is_half_a_second_and_ten_batches(time: ScriptedTime) -> None:
     quick, _ = timer_of(time, [MS], stream=1)
-    assert measure_throughput(quick, latency_of(2 * MS, MS), asynchronous=True) == Throughput(500, 0.5, False)
+    assert measure_throughput(quick, latency_of(2 * MS, MS), asynchronous=True) == Throughput(550, 0.55, False)
     slow, _ = timer_of(time, [200 * MS], stream=1)
     assert measure_throughput(slow, latency_of(200 * MS, 200 * MS), asynchronous=True) == Throughput(10, 2.0, False)
 
@@ -203,8 +203,14 @@ def test_a_window_that_came_out_short_is_taken_again(time: ScriptedTime) -> None
     timer, session = timer_of(time, [MS], stream=1)  # isolated calls took 4 ms, queued ones overlap
     found = measure_throughput(timer, latency_of(4 * MS), asynchronous=True)
     assert found.seconds >= 0.5 and not found.isolated
-    assert found.batches == 550 and session.log.count("enqueue") == 125 + 550
+    assert found.batches == 550 and session.log.count("enqueue") == 138 + 550
     assert found.sequences_per_second(batch=1) == pytest.approx(1000)
+
+
+def test_queued_calls_that_overlap_a_little_do_not_cost_a_second_window(time: ScriptedTime) -> None:
+    timer, session = timer_of(time, [MS], stream=1)
+    found = measure_throughput(timer, latency_of(1_080_000), asynchronous=True)
+    assert found.seconds >= 0.5 and session.log.count("enqueue") == found.batches
 
 
 # --- quiet ---

@@ -81,6 +81,8 @@ def test_an_answer_that_rounding_moves_far_is_held_to_that() -> None:
     assert not compare({"y": real}, {"y": REFERENCE}, "bf16").ok
     assert compare({"y": real}, {"y": REFERENCE}, "bf16", rounded={"y": moved}).ok
     assert not compare({"y": off_by(0.06)}, {"y": REFERENCE}, "bf16", rounded={"y": moved}).ok
+    far = compare({"y": off_by(0.07)}, {"y": REFERENCE}, "bf16", rounded={"y": off_by(0.03)})
+    assert far.ok and far.cosine is not None and far.cosine < 0.999, "direction refuses what the error allows"
     scaled = {
         "y": REFERENCE * np.float32(1.01)
     }  # rounding hardly changes the gain of many values: a scaled answer is still wrong

@@ -47,7 +47,8 @@ def test_every_setting_reaches_the_request() -> None:
         "override": ["num_hidden_layers=2", "hidden_act=relu"], "opt": {"torch.attention": "eager"}, "batch": "1..4*2", "seq": 32,
         "dtype": "fp32", "device": "cpu", "workload": "padded", "layout": "packed", "threads": 3,
         "launches": 2, "timeout": 7, "try-all": True,
-        "iterations": 11, "warmup": 0, "max-time": 1, "transfers": "exclude", "repeats": 2, "engine-per-point": True,
+        "iterations": 11, "warmup": 0, "max-time": 1, "transfers": "exclude", "repeats": 2, "energy": False,
+        "engine-per-point": True,
     }  # fmt: skip
     assert set(given) == set(SETTINGS)
     assert make_request(given) == SweepRequest(
@@ -67,7 +68,7 @@ def test_every_setting_reaches_the_request() -> None:
         launches=2,
         timeout_s=7.0,
         try_all=True,
-        protocol=Protocol(11, 0, 1.0, "exclude"),
+        protocol=Protocol(11, 0, 1.0, "exclude", energy=False),
     )
 
 

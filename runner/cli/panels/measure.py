@@ -88,6 +88,14 @@ def run_sweep(
         int | None,
         typer.Option(help="Measure a point again if throttled, shared or noisy. (default: 2)", rich_help_panel="How"),
     ] = None,
+    energy: Annotated[
+        bool | None,
+        typer.Option(
+            "--energy/--no-energy",
+            help="Joules a sequence: a GPU's throughput window is then 2 s, not 0.5. (default: on)",
+            rich_help_panel="How",
+        ),
+    ] = None,
     launches: Annotated[
         int | None, typer.Option(help="Repeat the sweep in fresh processes. (default: 1)", rich_help_panel="How")
     ] = None,
@@ -127,7 +135,7 @@ def run_sweep(
         "backend": backend, "model": model, "head": head, "weights": weights, "override": override or None, "batch": batch, "seq": seq,
         "dtype": dtype, "device": device, "workload": workload, "layout": layout, "opt": opt or None, "iterations": iterations,
         "warmup": warmup, "max-time": max_time, "timeout": timeout, "launches": launches, "threads": threads, "transfers": transfers,
-        "try-all": try_all, "repeats": repeats, "engine-per-point": engine_per_point,
+        "try-all": try_all, "repeats": repeats, "energy": energy, "engine-per-point": engine_per_point,
     }  # fmt: skip
     return sweep(settings, SweepOptions(preset, config, label, resume, db, dry_run, json))
 
