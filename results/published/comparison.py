@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from benchrun.results.published.tables import Conditions, PublishedRow, PublishedTable, condition_names
 
+TRAINING = "training"  # a scenario: steps of it are no inference, so the two are never laid beside each other
 _WORDS = {
     "graph": "CUDA graph",
     "transfers": "copies to and from the device",
@@ -25,7 +26,10 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPoint:
-    """What a comparison needs of a measurement: which point it is, its figures (ms, sequences/s) and its conditions."""
+    """What a comparison needs of a measurement: which point it is, its figures (ms, sequences/s) and its conditions.
+
+    `scenario` is LoadGen's name of one, `TRAINING`, or None for a fixed batch.
+    """
 
     model: str
     head: str
@@ -40,6 +44,7 @@ class MeasuredPoint:
     p99_ms: float | None = None
     throughput_seq_s: float | None = None
     status: str = "ok"
+    scenario: str | None = None
     conditions: Conditions = field(default_factory=Conditions)
 
 
@@ -84,6 +89,7 @@ def _same_point(row: PublishedRow, point: MeasuredPoint) -> bool:
         and row.dtype == point.dtype
         and row.seq in (None, point.seq)
         and row.batch in (None, point.batch)
+        and (row.scenario == TRAINING) == (point.scenario == TRAINING)
     )
 
 
@@ -120,8 +126,8 @@ def _point_differences(row: PublishedRow, point: MeasuredPoint) -> Iterator[str]
         yield f"engine: published {row.engine}, here {point.engine}"
     if row.head != point.head:
         yield f"head: published {row.head or 'not stated'}, here {point.head}"
-    if row.scenario is not None:
-        yield f"scenario: published MLPerf {row.scenario}, here a fixed batch"
+    if row.scenario != point.scenario:
+        yield f"scenario: published {row.scenario or 'a fixed batch'}, here {point.scenario or 'a fixed batch'}"
     if row.batch is None:
         yield f"batch: published not stated, here {point.batch}"
     if row.seq is None:

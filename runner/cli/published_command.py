@@ -154,6 +154,7 @@ def table_parts(table: PublishedTable) -> Iterator[RenderableType]:
     for key, rows in blocks.items():
         yield Text(f"\n{_block_title(key, rows)}", style="bold")
         yield _printed(rows, odd)
+        yield from (Text(f"  {_shape(row)}: {row.note}") for row in rows if len(row.note) > _SHORT)
     yield from _conditions(table)
     for caveat in table.caveats:
         yield Text(f"caveat: {caveat}")
@@ -167,9 +168,9 @@ def table_parts(table: PublishedTable) -> Iterator[RenderableType]:
 
 
 _FIGURES = (
-    *(("p50_ms", "p50 ms"), ("avg_ms", "avg ms"), ("p90_ms", "p90 ms"), ("p95_ms", "p95 ms"), ("p97_ms", "p97 ms")),
+    *(("p50_ms", "p50 ms"), ("avg_ms", "avg ms"), ("p90_ms", "p90"), ("p95_ms", "p95"), ("p97_ms", "p97")),
     *(
-        ("p99_ms", "p99 ms"),
+        ("p99_ms", "p99"),
         ("p99_9_ms", "p99.9"),
         ("throughput_seq_s", "seq/s"),
         ("throughput_per_device_seq_s", "a device"),
@@ -181,25 +182,35 @@ def _printed(rows: Sequence[PublishedRow], odd: set[int]) -> Table:
     """Columns that say the same in every row are left out: `_block_title` has them."""
     figures = [(name, caption) for name, caption in _FIGURES if any(name in row.printed for row in rows)]
     words = [name for name in _WORDS if len({getattr(row, name) for row in rows}) > 1]
-    notes = any(row.note or row.status != "ok" or row.order in odd for row in rows)
-    captions = ("seq", "batch", *words, *(caption for _, caption in figures), *(("",) if notes else ()))
+    notes = any(0 < len(row.note) <= _SHORT or row.status != "ok" or row.order in odd for row in rows)
+    lengths = ("seq",) if len({row.seq for row in rows}) > 1 else ()
+    captions = (*lengths, "batch", *words, *(caption for _, caption in figures), *(("",) if notes else ()))
     shown = _grid(*captions, left=(*words, ""))
     for row in rows:
         status = {"oom": "OOM", "blank": "(blank)"}.get(row.status, "")
-        note = " ".join(filter(None, (status, "*" if row.order in odd else "", row.note)))
-        cells = [str(row.seq or DASH), str(row.batch or DASH), *(str(getattr(row, name) or DASH) for name in words)]
+        note = " ".join(
+            filter(None, (status, "*" if row.order in odd else "", row.note if len(row.note) <= _SHORT else ""))
+        )
+        cells = [
+            *(str(row.seq or DASH) for _ in lengths),
+            str(row.batch or DASH),
+            *(str(getattr(row, name) or DASH) for name in words),
+        ]
         cells += [*(row.printed.get(name, "") for name, _ in figures), *((note,) if notes else ())]
         shown.add_row(*map(escape, cells))
     return shown
 
 
+_ROOMY = 8  # columns that fit into 80 characters two apart
+_SHORT = 12  # characters of a note that fit into a column; longer ones stand under the table
 _WORDS = ("section", "devices", "scenario", "precision")
 
 
 def _block_title(key: Sequence[str], rows: Sequence[PublishedRow]) -> str:
     common = [(name, getattr(rows[0], name)) for name in _WORDS if len({getattr(row, name) for row in rows}) == 1]
     said = [f"{value} devices" if name == "devices" else str(value) for name, value in common if value not in (None, 1)]
-    return " · ".join((*key, *said))
+    length = [f"{rows[0].seq or DASH} tokens"] if len({row.seq for row in rows}) == 1 else []
+    return " · ".join((*key, *said, *length))
 
 
 def _conditions(table: PublishedTable) -> Iterator[Text]:
@@ -349,8 +360,9 @@ def _why_nothing(points: Sequence[MeasuredPoint], tables: Sequence[PublishedTabl
 
 
 def _grid(*captions: str, left: Sequence[str] = (), right: Sequence[str] | None = None) -> Table:
-    """A plain table; columns are right-aligned except `left`, or left-aligned except `right`."""
-    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    """A plain table; columns are right-aligned except `left`, or left-aligned except `right`. Many stand closer together."""
+    gap = (0, 1) if len(captions) <= _ROOMY else (0, 1, 0, 0)
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=gap)
     for caption in captions:
         numeric = caption in right if right is not None else caption not in left
         shown.add_column(

@@ -60,7 +60,7 @@ def store_run(db: Path, **changes: object) -> str:
 def test_ls(capsys: Capture) -> None:
     assert run(["published", "ls"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in table_names()) and len(table_names()) == 11
+    assert all(name in text for name in table_names()) and len(table_names()) == 13
     assert max(map(len, text.splitlines())) <= 80
     assert run(["published", "ls", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -131,7 +131,7 @@ def test_compare_as_json(tmp_path: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"dtype": "bf16"}, "No published row fits: this run has bert-base bf16; the tables have"),
+        ({"dtype": "fp8"}, "No published row fits: this run has bert-base fp8; the tables have"),
         ({"seq": 77}, "No published row of bert-base fp16 has one of this run's shapes (s77 b1, s77 b256)"),
         ({"model": None}, "Nothing can be laid beside it"),
     ],

@@ -64,7 +64,7 @@ def test_scenarios_without_a_batch_say_so() -> None:
     last = next(row for row in rows if row.published.hardware == "NVIDIA A100-SXM-80GB")
     assert set(last.differs) == {
         "devices: published 8, here 1",
-        "scenario: published MLPerf Offline, here a fixed batch",
+        "scenario: published Offline, here a fixed batch",
         "batch: published not stated, here 128",
         "workload: published lengths:squad, here padded",
     }
