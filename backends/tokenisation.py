@@ -51,6 +51,15 @@ class Frame:
         """Special tokens in all."""
         return len(self.before) + len(self.between) + len(self.after)
 
+    def around(
+        self, first: tuple[int, ...], second: tuple[int, ...] | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids and token types of a whole sequence: one text, or two, with what goes around them."""
+        before, between, after = self.frame_types
+        ids = self.before + first + self.between + (second or ()) + self.after
+        own = (self.types[0],) * len(first), (self.types[1],) * len(second or ())
+        return ids, before + own[0] + between + own[1] + after
+
 
 class TextTokenizer:
     """The tokeniser of a model folder. Raises ModelError where the folder has none that can be read."""
@@ -75,6 +84,11 @@ class TextTokenizer:
         """What goes around one text, or a pair, as the model was trained: [CLS] … [SEP] … [SEP] of BERT."""
         encoded = self._inner.encode("a", "b") if pair else self._inner.encode("a")
         return frame_of(encoded)
+
+
+def find_own(weights_path: str | None) -> Path | None:
+    """The folder of a model's own tokeniser, which lies beside its weights; None where there is none."""
+    return find_tokenizer([Path(weights_path).expanduser()] if weights_path else [])
 
 
 def open_tokenizer(folder: Path, model: str, vocabulary: int) -> TextTokenizer:

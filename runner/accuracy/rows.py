@@ -27,10 +27,7 @@ class Row:
 
 def frame_row(frame: Frame, first: tuple[int, ...], second: tuple[int, ...] | None = None) -> Row:
     """One text, or two, with what the tokeniser puts around them."""
-    before, between, after = frame.frame_types
-    ids = frame.before + first + frame.between + (second or ()) + frame.after
-    types = before + (frame.types[0],) * len(first) + between + (frame.types[1],) * len(second or ()) + after
-    return Row(ids, types)
+    return Row(*frame.around(first, second))
 
 
 def make_set(rows: Sequence[Row], batch: int, seq: int, shape: ModelShape, index: int = ONCE) -> Inputs:

@@ -35,27 +35,27 @@ class SquadData:
     off: int = 0
 
 
-def read_squad(path: Path) -> SquadData:
-    """Read and check a file. Raises UsageError in one sentence for whatever is not SQuAD v1.1."""
-    name = path.name
-    raw = read_json(path, f"--data {name}")
+def read_squad(path: Path, shown: str = "") -> SquadData:
+    """Read and check a file. Raises UsageError in one sentence for whatever is not SQuAD v1.1; `shown` starts it (`--data NAME`)."""
+    shown = shown or f"--data {path.name}"
+    raw = read_json(path, shown)
     if not isinstance(raw.value, Mapping) or not isinstance(raw.value.get("data"), list):
-        raise UsageError(f"--data {name} is not a SQuAD file: {FORM}")
+        raise UsageError(f"{shown} is not a SQuAD file: {FORM}")
     questions: list[Question] = []
     answers = off = 0
-    for context, each, where in _entries(raw.value["data"], name):
+    for context, each, where in _entries(raw.value["data"], shown):
         question, wrong = _question(context, each, where)
         questions.append(question)
         answers += len(question.answers)
         off += wrong
     if not questions:
-        raise UsageError(f"--data {name} has no questions: {FORM}")
+        raise UsageError(f"{shown} has no questions: {FORM}")
     doubled = len(questions) - len({each.id for each in questions})
     if doubled:
-        raise UsageError(f"--data {name} has {doubled} questions with an id that another one has: ids must be unique")
+        raise UsageError(f"{shown} has {doubled} questions with an id that another one has: ids must be unique")
     if off > MOST_OFF * answers:
         raise UsageError(
-            f"--data {name}: {off} of {answers} answers are not in their passage at answer_start: the file is damaged "
+            f"{shown}: {off} of {answers} answers are not in their passage at answer_start: the file is damaged "
             "or its passages were edited"
         )
     return SquadData(tuple(questions), raw.digest, off)
@@ -90,14 +90,14 @@ def read_json(path: Path, shown: str) -> JsonFile:
     return JsonFile(value, hashlib.sha256(content).hexdigest())
 
 
-def _entries(data: list[Any], name: str) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+def _entries(data: list[Any], shown: str) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """Passage, question and its place, for each question."""
     for a, article in enumerate(data):
         paragraphs = article.get("paragraphs") if isinstance(article, Mapping) else None
         if not isinstance(paragraphs, list):
-            raise UsageError(f"--data {name} is not a SQuAD file: data[{a}] has no paragraphs; {FORM}")
+            raise UsageError(f"{shown} is not a SQuAD file: data[{a}] has no paragraphs; {FORM}")
         for p, paragraph in enumerate(paragraphs):
-            where = f"--data {name}: data[{a}].paragraphs[{p}]"
+            where = f"{shown}: data[{a}].paragraphs[{p}]"
             context = paragraph.get("context") if isinstance(paragraph, Mapping) else None
             if not isinstance(context, str) or not isinstance(paragraph.get("qas"), list):
                 raise UsageError(f"{where} has no context or no qas; {FORM}")

@@ -10,10 +10,14 @@ from benchrun.runner.lengths.mixes import LONGEST
 
 DIGITS = 8  # of the content's SHA-256, in the name of a workload
 LARGEST_BYTES = 1 << 28
+ALLOWED = "lengths are uniform:LOW-HIGH, lognormal:MEAN:LOW-HIGH, a file of them, text:FILE or squad:FILE"
 
 
-def read_text(path: Path) -> tuple[str, str]:
-    """The text of a file and the first digits of its SHA-256. Raises UsageError where it cannot be read or is no text."""
+def read_text(path: Path, allowed: str = ALLOWED) -> tuple[str, str]:
+    """The text of a file and the first digits of its SHA-256.
+
+    Raises UsageError where it cannot be read, ending in what is `allowed`, or is no text.
+    """
     try:
         if path.is_file() and path.stat().st_size > LARGEST_BYTES:
             raise UsageError(
@@ -21,10 +25,7 @@ def read_text(path: Path) -> tuple[str, str]:
             )
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read ({error.strerror}): lengths are uniform:LOW-HIGH, lognormal:MEAN:LOW-HIGH, a file of them, "
-            "or text:FILE"
-        ) from error
+        raise UsageError(f"{path} cannot be read ({error.strerror}): {allowed}") from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -4,6 +4,7 @@ uniform:LOW-HIGH                 every length of LOW … HIGH equally often
 lognormal:MEAN:LOW-HIGH[:SIGMA]  lognormal in shape, cut off at LOW and HIGH; MEAN is that of what is left
 file@DIGEST                      the lengths in a file, one integer a line
 text@DIGEST                      the lines of a text, by the model's tokenizer
+squad@DIGEST                     the windows of a SQuAD file, by the model's tokenizer
 """
 
 from __future__ import annotations

@@ -79,9 +79,8 @@ def measure(bench: Bench, point: Point, progress: Progress, found: dict[str, Any
         "computed_tokens": computed[lengths.layout],
         "padding_when_padded": 1 - true / padded,
         "lengths": {"min": min(first.lengths), "mean": true / point.batch, "max": max(first.lengths)},
+        **drawn.facts,
     }
-    if lengths.is_text:
-        facts["cut_to_seq"] = drawn.cut
     found["padding_fraction"] = 1 - true / computed[lengths.layout]
     found["lengths"] = list(first.lengths)
     trial = Trial(

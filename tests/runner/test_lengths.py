@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchrun.backends.catalogue import ModelSpec, named_spec, resolve_spec
+from benchrun.backends.tokenisation import TextTokenizer
+from benchrun.runner.accuracy.squad_data import read_squad
+from benchrun.runner.accuracy.tasks import make_squad_task
+from benchrun.runner.accuracy.windows import WindowRules
 from benchrun.runner.errors import UsageError
 from benchrun.runner.inputs import make_mixed_inputs
 from benchrun.runner.lengths import files
@@ -20,6 +26,7 @@ from benchrun.runner.plan import SweepRequest, make_plan
 from benchrun.runner.workloads import canonical
 from tests.backends.minilm import MINILM
 
+QUESTIONS = Path(__file__).parents[1] / "accuracy" / "questions.json"
 TEXT = "\n".join(
     (
         "The cat sat.",
@@ -75,6 +82,7 @@ BAD = {
     "lengths:lognormal:177:32-384:99": "the spread of the logarithm is 99; it must be from 0.01 to 10",
     "lengths:nosuch.txt": "nosuch.txt cannot be read (No such file or directory)",
     "lengths:text:nosuch.txt": "nosuch.txt cannot be read",
+    "lengths:squad:nosuch.json": "lengths:squad:nosuch.json: there is no such file",
     "lengths:.": ". cannot be read (Is a directory)",
 }
 
@@ -204,7 +212,8 @@ def test_a_text_goes_through_the_models_tokenizer(tmp_path: Path) -> None:
     path.write_text(TEXT)
     asked = parse_workload(f"lengths:text:{path}")
     drawn = make_sets(asked, minilm(), "encoder", 8, 12, 0, {asked.source: str(path)})
-    assert len(drawn.sets) == 4 and drawn.cut == 6  # 3 of the 4 lines have more than 12 tokens, and each comes twice
+    assert len(drawn.sets) == 4
+    assert drawn.facts == {"cut_to_seq": 6}  # 3 of the 4 lines have more than 12 tokens, and each comes twice
     first = drawn.sets[0]
     assert sorted(first.lengths) == [6, 6, *[12] * 6]
     row = first.lengths.index(6)
@@ -216,6 +225,93 @@ def test_a_text_goes_through_the_models_tokenizer(tmp_path: Path) -> None:
     }
     again = make_sets(parse_workload(asked.workload), minilm(), "encoder", 8, 12, 0, {asked.source: str(path)})
     assert (again.sets[0].arrays["input_ids"] == first.arrays["input_ids"]).all()
+
+
+# --- windows of a SQuAD file ---
+
+
+@pytest.fixture
+def squad(tmp_path: Path) -> Path:
+    """The questions of tests/accuracy, one of them about a passage of several windows."""
+    raw = json.loads(QUESTIONS.read_text("utf-8"))
+    first = raw["data"][0]["paragraphs"][0]
+    first["context"] += " " + " ".join(f"word{n}" for n in range(300))
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    return path
+
+
+def test_a_squad_file_is_named_by_its_content(squad: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other:name.json"
+    other.write_bytes(squad.read_bytes())
+    named = canonical(f"lengths:squad:{squad}:packed")
+    assert named == canonical(f"lengths:squad:{other}:packed") == canonical(named)
+    assert named == f"lengths:squad@{hashlib.sha256(squad.read_bytes()).hexdigest()[:8]}:packed"
+    assert canonical(f"loadgen:offline:squad:{squad}:packed").endswith(named.removeprefix("lengths:"))
+    other.write_text(squad.read_text("utf-8") + "\n")
+    assert canonical(f"lengths:squad:{other}:packed") != named
+
+
+@pytest.mark.parametrize("seq", [384, 128])
+def test_windows_are_those_of_the_accuracy_task(squad: Path, seq: int) -> None:
+    asked, files = parse_workload(f"lengths:squad:{squad}"), {}
+    files[asked.source] = str(squad)
+    tokenizer = TextTokenizer(MINILM)
+    task = make_squad_task(read_squad(squad), tokenizer, WindowRules(seq))
+    rows = [(row.ids, row.types) for row in task.rows]
+    assert task.facts["windows"] == len(rows) > task.facts["questions"] and max(len(ids) for ids, _ in rows) == seq
+
+    drawn = make_sets(asked, minilm(), "encoder", len(rows), seq, 3, files)
+    assert drawn.facts == {"questions": task.facts["questions"], "windows": len(rows)}
+    for inputs in drawn.sets:  # as many as there are: every window once
+        found = [
+            (tuple(ids[:n].tolist()), tuple(types[:n].tolist()))
+            for ids, types, n in zip(
+                inputs.arrays["input_ids"], inputs.arrays["token_type_ids"], inputs.lengths, strict=True
+            )
+        ]
+        assert sorted(found) == sorted(rows)
+        assert inputs.arrays["attention_mask"].sum(axis=1).tolist() == list(inputs.lengths)
+    assert (make_sets(asked, minilm(), "qa", 5, seq, 3, files).sets[0].arrays["token_type_ids"].max(axis=1) == 1).all()
+    states = make_sets(asked, minilm(), "layers", len(rows), seq, 3, files).sets[0]
+    assert set(states.arrays) == {"hidden_states", "attention_mask"}
+    assert sorted(states.lengths) == sorted(len(ids) for ids, _ in rows)
+
+
+def test_what_windows_need_is_said_when_planning(squad: Path) -> None:
+    def plan(model: str, seq: int, path: Path = squad) -> None:
+        make_plan(SweepRequest(models=(model,), device="cpu", workloads=(f"lengths:squad:{path}",), seqs=(seq,)))
+
+    plan(str(MINILM), 68)
+    with pytest.raises(UsageError, match="and --seq is 67: pass --seq 68 or more"):
+        plan(str(MINILM), 67)
+    with pytest.raises(UsageError, match="lengths:squad needs the model's own tokenizer, and tiny has none"):
+        plan("tiny", 384)
+    asked = parse_workload(f"lengths:squad:{squad}")
+    squad.write_text(squad.read_text("utf-8") + " ")
+    with pytest.raises(UsageError, match="has changed since this run was planned"):
+        make_sets(asked, minilm(), "qa", 2, 384, 0, {asked.source: str(squad)})
+    with pytest.raises(UsageError, match="names a file by its content"):
+        make_sets(asked, minilm(), "qa", 2, 384, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is not JSON"),
+        (b"\x00\x01", "is a binary file"),
+        (b"\xff\xfe{}", "is a binary file"),
+        (b"12\n40\n", "is not JSON"),
+        (b"[1, 2]", "is not a SQuAD file"),
+        (b'{"data": []}', "has no questions"),
+        (b'{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "1", "question": "b"}]}]}]}', "has no answers"),
+    ],
+)
+def test_what_is_no_squad_file_is_said(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"^lengths:squad:bad\.json") as caught:
+        canonical(f"lengths:squad:{tmp_path}/bad.json")
+    assert said in str(caught.value) and "\n" not in str(caught.value) and "--data" not in str(caught.value)
 
 
 def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
@@ -234,15 +330,15 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
 
 def test_the_tokenizer_must_be_the_models(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="lengths:text needs the model's own tokenizer, and tiny has none"):
-        open_tokenizer(named_spec("tiny"))
+        open_tokenizer(named_spec("tiny"), "lengths:text")
     (tmp_path / "tokenizer.json").write_text("{")
     spec = minilm()
     broken = ModelSpec(spec.name, spec.head, spec.config, spec.weights, str(tmp_path))
     with pytest.raises(UsageError, match="tokenizer"):
-        open_tokenizer(broken)
+        open_tokenizer(broken, "lengths:text")
     small = ModelSpec(spec.name, spec.head, {**spec.config, "vocab_size": 99}, spec.weights, spec.weights_path)
     with pytest.raises(UsageError, match=r"the tokenizer has 30522 tokens and .* knows 99"):
-        open_tokenizer(small)
+        open_tokenizer(small, "lengths:squad")
 
 
 # --- planning ---

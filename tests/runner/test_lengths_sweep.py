@@ -11,6 +11,8 @@ import pytest
 from tests.backends.minilm import MINILM
 from tests.conftest import Bench, Outcome
 
+QUESTIONS = Path(__file__).parents[1] / "accuracy" / "questions.json"
+
 QUICK = (
     "--iterations",
     "4",
@@ -92,8 +94,28 @@ def test_a_text_and_a_file_of_lengths(bench: Bench) -> None:
     assert changed.status == 2 and "has changed since this run was planned" in changed.err
 
 
+def test_squad_windows_by_real_engines(bench: Bench) -> None:
+    (bench.folder / "squad.json").write_bytes(QUESTIONS.read_bytes())
+    found = bench(
+        "run", "--model", str(MINILM), "--override", "num_hidden_layers=1", "--layout", "padded,packed", *QUICK,
+        "--seq", "96", "--backend", "torch:eager,ort:cpu", "--workload", "lengths:squad:squad.json", "--json",
+    )  # fmt: skip
+    assert [each["status"] for each in found.document["points"]] == ["ok", "ok", "ok", "unsupported"]
+    padded, packed = found.document["points"][:2]
+    assert padded["workload"].startswith("lengths:squad@") and packed["padding_fraction"] == 0
+    assert (padded["facts"]["questions"], padded["facts"]["windows"]) == (88, 112)
+    assert padded["facts"]["true_tokens"] == packed["facts"]["true_tokens"] < 6 * 96
+    assert str(bench.folder) not in found.out.replace(found.document["run"]["db"], "")
+    again = bench("run", "--resume", found.document["run"]["id"], "--json")
+    assert [each["status"] for each in again.document["points"]] == ["ok", "ok", "ok", "unsupported"], again.err
+    (bench.folder / "squad.json").write_text("{}")
+    changed = bench("run", "--resume", found.document["run"]["id"])
+    assert changed.status == 2 and "lengths:squad:squad.json is not a SQuAD file" in " ".join(changed.err.split())
+
+
 BAD = {
     "binary": ("lengths:text:binary.txt", ["binary.txt is no text"]),
+    "no SQuAD": ("lengths:squad:words.txt", ["lengths:squad:words.txt is not JSON"]),
     "words": ("lengths:words.txt", ["line 1", "'alpha' is no length"]),
     "range": ("lengths:uniform:64-4", ["the range 64-4 is impossible"]),
     "mean": ("lengths:lognormal:99:4-64", ["a mean of 99 cannot come from lengths of 4 to 64"]),
