@@ -2,6 +2,7 @@
 
     executor.order(places)    the order in which to run all of them: positions in `places`
     executor.fit(places)      how many of the first ones go into one call
+    executor.choose(places)   which of those that wait, the oldest first, go into the next one: positions in `places`, rising
     executor.stage(places)    one call's input set, made on the host
     executor.start(call)      copied to the device and begun
     executor.finish(call)     waited for; the answers where they are wanted
@@ -11,7 +12,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -85,6 +86,8 @@ class Executor(Protocol):
 
     def fit(self, places: Places) -> int: ...
 
+    def choose(self, places: Places) -> Places: ...
+
     def stage(self, places: Places) -> Call: ...
 
     def start(self, call: Call) -> None: ...
@@ -127,6 +130,16 @@ class Ladder:
 
     def fit(self, places: Places) -> int:
         return min(len(places), self.most)
+
+    def choose(self, places: Places) -> Places:
+        """The oldest. Where there are several buckets, those of the oldest one's, as many as fill a rung: what is left over
+        waits for more of its kind, which costs less than calls that hold all lengths or copies.
+        """
+        if len(self._widths) == 1:
+            return np.arange(self.fit(places))
+        buckets = np.searchsorted(self._widths, self._library.lengths[places])
+        alike = np.flatnonzero(buckets == buckets[0])
+        return alike[: self._sizes[max(0, bisect_right(self._sizes, alike.size) - 1)]]
 
     def stage(self, places: Places | Sequence[int]) -> Call:
         count = len(places)
@@ -181,6 +194,10 @@ class Packing:
     def fit(self, places: Places) -> int:
         tokens = self._library.lengths[places[: self.most]].cumsum()
         return max(1, int(tokens.searchsorted(self._tokens[-1], side="right")))
+
+    def choose(self, places: Places) -> Places:
+        """The oldest, up to the room for tokens."""
+        return np.arange(self.fit(places))
 
     def stage(self, places: Places) -> Call:
         true = int(self._library.lengths[places].sum())

@@ -56,7 +56,7 @@ def measure_traffic(bench: Bench, point: Point, progress: Progress, found: dict[
     bench.begin(progress)
     shapes = plan_shapes(traffic, point.batch, library)
     points = tuple(point_of(point, shape, traffic) for shape in shapes)
-    build = WorkerBuild(bench.cache, points)
+    build = WorkerBuild(bench.cache, points, bench.assignment.settings)
     answers = traffic.mode == "accuracy" or point.head in RETURNED_HEADS
     started = time.perf_counter()
     executor = open_executor(

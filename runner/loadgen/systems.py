@@ -179,23 +179,25 @@ class Batching:
             raise
 
     def _collect(self, *, wait: bool) -> tuple[list[int], list[int]] | None:
-        """The next batch once it is full or has waited long enough; without `wait` only if that is so now."""
+        """The next batch once there is a full one or the oldest has waited long enough; without `wait` only if that is so now."""
         most = self._executor.most
         if wait and not self._ids and not self._stopping:
             self._take(None)
-        while len(self._ids) < most and not self._stopping:
+        while not self._stopping:
             left = 0.0
             if self._queue.empty():  # a query that is there is taken in any case
-                left = self._since + self._wait_s - time.perf_counter() if wait and self._ids else 0.0
+                short = wait and 0 < len(self._ids) < most
+                left = self._since + self._wait_s - time.perf_counter() if short else 0.0
                 if left <= 0:
                     break
             self._take(left)
         full = len(self._ids) >= most or self._stopping
         if not self._ids or not (full or time.perf_counter() >= self._since + self._wait_s):
             return None
-        count = self._executor.fit(np.array(self._places[:most], dtype=np.int64))
-        batch = self._ids[:count], self._places[:count]
-        del self._ids[:count], self._places[:count]
+        chosen = self._executor.choose(np.array(self._places, dtype=np.int64)).tolist()
+        batch = [self._ids[each] for each in chosen], [self._places[each] for each in chosen]
+        for each in reversed(chosen):
+            del self._ids[each], self._places[each]
         return batch
 
     def _take(self, timeout: float | None) -> None:

@@ -129,6 +129,25 @@ def test_bucketed_samples_are_ordered_by_length_and_others_are_not() -> None:
     assert ladder((4,), (4, SEQ)).order(given).tolist() == [1, 3, 0, 2]
 
 
+def test_what_waits_goes_by_bucket_the_oldest_ones_first() -> None:
+    """Lengths 3, 8, 1, 5, 2, 7, 4, 6: samples 0, 2, 4 and 6 are of at most 4 tokens."""
+    assert ladder((1, 2, 4)).choose(places(0, 1, 2, 3, 4)).tolist() == [0, 1, 2, 3]
+    bucketed = ladder((1, 2, 4), (4, SEQ))
+    assert bucketed.choose(places(0, 1, 2, 3, 4, 5, 6)).tolist() == [0, 2, 4, 6]
+    assert bucketed.choose(places(0, 1, 2, 3, 4)).tolist() == [0, 2], "three do not fill a rung of four"
+    assert bucketed.choose(places(1, 0, 2, 4, 6)).tolist() == [0], "the oldest goes, however few are like it"
+    assert ladder((2, 4), (4, SEQ)).choose(places(1, 0)).tolist() == [0]
+
+
+def test_no_sample_is_left_behind_by_its_bucket() -> None:
+    executor = ladder((1, 2, 4), (4, SEQ), pause_s=0.002)
+    read = ask("server", executor, qps=800.0, queries=600, limit_ms=2000).read()
+    assert read.status == "ok" and executor.tally.samples == 600
+    padded = ladder((1, 2, 4), pause_s=0.002)
+    ask("server", padded, qps=800.0, queries=600, limit_ms=2000)
+    assert (executor.tally.padding or 0) < (padded.tally.padding or 0) - 0.1
+
+
 def test_packing_fills_calls_up_to_their_tokens() -> None:
     sessions = {Shape(4, SEQ, tokens): NotingSession() for tokens in (8, 16)}
     executor = Packing(library(), sessions, answers=False)
