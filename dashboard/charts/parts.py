@@ -35,8 +35,8 @@ def colour(names: Sequence[str], look: Look, *, legend: bool = True) -> alt.Colo
 
 
 def shape(names: Sequence[str]) -> alt.Shape:
-    """Shape by `series`, the second channel beside colour."""
-    shapes = [SHAPES[i % len(SHAPES)] for i in range(len(names))]
+    """Shape by `series`, the second channel beside colour: from the ninth series on colours come again, with another shape."""
+    shapes = [SHAPES[(i + i // len(SHAPES)) % len(SHAPES)] for i in range(len(names))]
     return alt.Shape("series:N", scale=alt.Scale(domain=list(names), range=shapes), legend=alt.Legend(title=None))
 
 

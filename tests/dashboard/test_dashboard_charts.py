@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from benchrun.dashboard.charts.figures import FIGURES, LATENCIES
 from benchrun.dashboard.charts.frontier import best_under, frontier_chart, frontier_mask
 from benchrun.dashboard.charts.heatmap import heat_map, value_span
 from benchrun.dashboard.charts.look import DARK, LIGHT, Look, look_of
-from benchrun.dashboard.charts.parts import interval_text, log_ticks, tail_text, value_scale
+from benchrun.dashboard.charts.parts import colour, interval_text, log_ticks, shape, tail_text, value_scale
 from benchrun.dashboard.charts.published import published_chart
 from benchrun.dashboard.charts.ratios import axis_range, ratio_chart, ratio_ticks
 from benchrun.dashboard.charts.roofline import roof_lines, roofline_chart
@@ -320,12 +321,35 @@ def as_seen(colour: str, kind: str) -> np.ndarray[Any, Any]:
 
 
 @LOOKS
+def test_no_two_series_look_alike(look: Look) -> None:
+    names = [f"engine {number:02}" for number in range(len(look.series) * 4)]
+    drawn = [colour(names, look).to_dict()["scale"]["range"], shape(names).to_dict()["scale"]["range"]]
+    assert len(set(zip(*drawn, strict=True))) == len(names)
+    rows = pd.DataFrame(
+        {"series": names, "ours": [n % 3 == 0 for n in range(len(names))], "batch": 1, "ms": 1.0, "note": ""}
+    )
+    ranges = list(find_ranges(published_chart(rows[:24], look).to_dict()))
+    tints, dashes = (next(each for each in ranges if isinstance(each[0], kind)) for kind in (str, list))
+    assert len(set(zip(tints, map(str, dashes), strict=True))) == 24
+
+
+def find_ranges(part: Any) -> Iterator[list[Any]]:
+    """Every `range` that is a list, anywhere in a chart."""
+    inside = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for name, value in inside:
+        if name == "range" and isinstance(value, list):
+            yield value
+        else:
+            yield from find_ranges(value)
+
+
+@LOOKS
 def test_text_has_aa_contrast(look: Look) -> None:
     for background in (look.background, SECONDARY[look.name]):
-        for colour in (look.text, look.muted, look.failed, look.slower, look.faster, PRIMARY[look.name]):
-            assert contrast(colour, background) >= 4.5, (colour, background)
-    for colour in (*look.series, look.unclear):
-        assert contrast(colour, look.background) >= 3
+        for tint in (look.text, look.muted, look.failed, look.slower, look.faster, PRIMARY[look.name]):
+            assert contrast(tint, background) >= 4.5, (tint, background)
+    for tint in (*look.series, look.unclear):
+        assert contrast(tint, look.background) >= 3
     assert contrast(look.failed, look.failed_fill) >= 4.5
     assert BORDER[look.name] and look_of(look.name) == look and look_of(None) == LIGHT
 
