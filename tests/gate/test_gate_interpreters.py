@@ -42,7 +42,7 @@ def interpreter(tmp_path: Path) -> Make:
     def make(name: str, ratio: float = 1.0, fault: str = "none") -> str:
         path = tmp_path / name / "bin" / "python"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{DOUBLE}" {name} {ratio} {fault} "$@"\n')
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{DOUBLE}" {name} {ratio} {fault} "$@"\n')
         path.chmod(0o755)
         return str(path)
 

@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def command(folder: Path, side: str, ratio: float = 1.0, fault: str = "") -> str:
-    return shlex.join([sys.executable, "-I", str(DOUBLE), "{out}", str(folder / side), str(ratio), fault])
+    return shlex.join([sys.executable, "-I", "-S", str(DOUBLE), "{out}", str(folder / side), str(ratio), fault])
 
 
 @pytest.fixture

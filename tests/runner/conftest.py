@@ -21,7 +21,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
     """Let the double take the worker's place; `stage({"2": "die"}, start="silent")` tells it what to do."""
     double = Path(__file__).with_name("worker_double.py")
     interpreter = tmp_path / "interpreter"
-    interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{double}" "$4"\n')
+    interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{double}" "$4"\n')
     interpreter.chmod(0o755)
 
     def tell(deeds: dict[str, str] | None = None, **more: str) -> None:
