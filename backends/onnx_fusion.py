@@ -74,7 +74,7 @@ def fuse(model: ir.Model, form: str, layers: int, *, strict: bool = True) -> dic
     if blocks:
         lengths = _lengths(graph, form)
         for block in blocks:
-            _replace(graph, block.output, _attention_node(graph, block, form, lengths))
+            replace_node(graph, block.output, _attention_node(graph, block, form, lengths))
     counts = {
         "attention": len(blocks),
         "skip_layer_norm": sum(_fuse_skip_layer_norm(graph, node) for node in list(graph)),
@@ -227,7 +227,7 @@ def _fuse_skip_layer_norm(graph: ir.Graph, norm: ir.Node) -> bool:
         epsilon = norm.attributes.get("epsilon")
         attributes = {"epsilon": epsilon.as_float() if epsilon else 1e-5}  # ONNX's default
         name = f"skip_{norm.outputs[0].name}"
-        _replace(
+        replace_node(
             graph,
             norm.outputs[0],
             ir.node("SkipLayerNormalization", inputs, attributes=attributes, domain=CONTRIB, name=name),
@@ -248,7 +248,9 @@ def _fuse_bias_gelu(graph: ir.Graph, gelu: ir.Node) -> bool:
     approximate = gelu.attributes.get("approximate")
     op_type = "FastGelu" if approximate and approximate.as_string() == "tanh" else "BiasGelu"
     name = f"bias_{gelu.outputs[0].name}"
-    _replace(graph, gelu.outputs[0], ir.node(op_type, [projection.product, projection.bias], domain=CONTRIB, name=name))
+    replace_node(
+        graph, gelu.outputs[0], ir.node(op_type, [projection.product, projection.bias], domain=CONTRIB, name=name)
+    )
     return True
 
 
@@ -256,7 +258,7 @@ def _is_gelu(node: ir.Node) -> bool:
     return node.op_type == "Gelu" and not node.domain
 
 
-def _replace(graph: ir.Graph, old: ir.Value, node: ir.Node) -> None:
+def replace_node(graph: ir.Graph, old: ir.Value, node: ir.Node) -> None:
     """Put `node` where `old` was made, with its name, type and shape, also where it is an output of the graph."""
     new = node.outputs[0]
     new.name, new.shape, new.type = old.name, old.shape, old.type

@@ -157,6 +157,8 @@ class OrtBackend(Backend):
         hit = graph.hit and (not provider.compiles or engine is held or (kept.hit and kept.untouched))
         build.artefact(graph.n_bytes + kept.n_bytes, hit=hit)
         facts = {**notes, "attention_form": form or "unfused"}
+        if point.layout == "packed":
+            return sessions.PackedOrtSession(engine, point, facts, device)
         with build.phase("load") if captured else contextlib.nullcontext():
             return sessions.OrtSession(engine, point, facts, device, captured=captured)
 
@@ -172,6 +174,7 @@ class OrtBackend(Backend):
         What a provider compiles for a GPU (TensorRT, MIGraphX) is made when it is loaded there.
         """
         from benchrun.backends import onnxruntime_build as building
+        from benchrun.backends.onnx_packing import check_packing
 
         found = []
         for point in points:
@@ -180,6 +183,8 @@ class OrtBackend(Backend):
                 building.check_point(point, variant)
             elif variant is None or point.dtype not in variant.dtypes:
                 raise Unsupported(f"{point.engine} does not run {point.dtype}")
+            elif point.layout == "packed":
+                check_packing(point)
             form = building.attention_form(point)
             graph, _ = building.obtain_graph(model, point, form, build)
             if point.variant == "cpu":

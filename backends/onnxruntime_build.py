@@ -19,6 +19,8 @@ from benchrun.backends.contract import Build, Point, Unsupported, Variant
 from benchrun.backends.onnx_calibration import calibration_feeds
 from benchrun.backends.onnx_export import FILE_NAME, export_ingredients, export_onnx, library_versions
 from benchrun.backends.onnx_fusion import fuse, save_graph
+from benchrun.backends.onnx_packing import FORM as PACKED_FORM
+from benchrun.backends.onnx_packing import check_packing, fuse_packed, packed_form
 from benchrun.backends.onnx_quantisation import quantise
 from benchrun.backends.onnxruntime_trace import CPU_PROVIDER, Trace, attention_kernel, captured_output, read_profile
 
@@ -116,10 +118,7 @@ def check_point(point: Point, variant: Variant | None) -> None:
     if point.dtype not in variant.dtypes:
         raise Unsupported(f"{point.engine} runs {', '.join(variant.dtypes)}, not {point.dtype}")
     if point.layout == "packed":
-        raise Unsupported(
-            "ONNX Runtime's operators for packed sequences (com.microsoft PackedAttention, RemovePadding) are there for CUDA only, and "
-            "benchrun does not use them yet: use the layout padded or bucketed"
-        )
+        check_packing(point)
     available = import_engine().get_available_providers()
     if provider.name not in available:
         raise Unsupported(
@@ -132,6 +131,8 @@ def check_point(point: Point, variant: Variant | None) -> None:
 
 def attention_form(point: Point) -> str | None:
     """The form of the fused attention (a key of `onnx_fusion.FORMS`), or None where nothing is fused."""
+    if point.layout == "packed":
+        return packed_form(point)
     fusion = point.option("fusion", "auto")
     if fusion == "off" or (fusion == "auto" and PROVIDERS[point.variant].compiles):
         return None
@@ -185,7 +186,7 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
     if form is None and method is None:
         return export_onnx(model, exported_as, build), {"fusions": {}}
     layers = model.spec.shape.layers
-    strict = point.option("fusion", "auto") == "on"
+    strict, packed = point.option("fusion", "auto") == "on", point.layout == "packed"
     ingredients = {
         "export": export_ingredients(model, exported_as),
         "attention": form,
@@ -193,7 +194,9 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
         "quantisation": method,
         "form": GRAPH_FORM,
         "versions": library_versions(PACKAGES) if method else {},
+        **({"packing": PACKED_FORM} if packed else {}),
     }
+    rewrite = fuse_packed if packed else fuse
 
     def make(folder: Path) -> None:
         import onnx_ir as ir
@@ -201,7 +204,7 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
         exported = export_onnx(model, exported_as, build)
         with build.phase("compile"):
             graph = ir.load(exported.path / FILE_NAME)
-            notes: dict[str, Any] = {"fusions": fuse(graph, form, layers, strict=strict) if form else {}}
+            notes: dict[str, Any] = {"fusions": rewrite(graph, form, layers, strict=strict) if form else {}}
             if method:
                 feeds = calibration_feeds(model.spec.shape, model.spec.head)
                 notes |= quantise(graph, folder / FILE_NAME, method, feeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from benchrun.backends.contract import BackendError, BuildFailed, OutOfMemory, Session, Unsupported
+from benchrun.backends.contract import PACKED_TOKENS, BackendError, BuildFailed, OutOfMemory, Session, Unsupported
+from benchrun.backends.onnx_packing import VERIFIED
 from benchrun.backends.torch_sessions import memory_errors
 
 if TYPE_CHECKING:
@@ -191,7 +193,7 @@ class OrtSession(Session):
         self.synchronize()
         return {
             name: tensor.to(device="cpu", dtype=torch.float32, copy=True).numpy()
-            for name, tensor in self._outputs.items()
+            for name, tensor in self._answers().items()
         }
 
     def poison(self) -> None:
@@ -255,13 +257,18 @@ class OrtSession(Session):
         """A binding of the addresses of `inputs` and of the output buffers; both must outlive it."""
         binding = self._session.io_binding()
         kind, index = self._device.type, self._device.index or 0
+        outputs = self._answers()
         for node in self._session.get_inputs():
             tensor, element = inputs[node.name], ELEMENTS[node.type][0]
             binding.bind_input(node.name, kind, index, element, tuple(tensor.shape), tensor.data_ptr())
         for node in self._session.get_outputs():
-            tensor, element = self._outputs[node.name], ELEMENTS[node.type][0]
+            tensor, element = outputs[node.name], ELEMENTS[node.type][0]
             binding.bind_output(node.name, kind, index, element, tuple(tensor.shape), tensor.data_ptr())
         return binding
+
+    def _answers(self) -> Mapping[str, torch.Tensor]:
+        """Where the outputs of what is bound go."""
+        return self._outputs
 
     def _buffer(self, node: onnxruntime.NodeArg, value: float) -> torch.Tensor:
         """A buffer for an input or output of the graph, filled with `value`."""
@@ -272,3 +279,75 @@ class OrtSession(Session):
     def _on_stream(self) -> contextlib.AbstractContextManager[Any]:
         stream = self._engine.stream
         return contextlib.nullcontext() if stream is None else torch.cuda.stream(stream)
+
+
+class PackedOrtSession(OrtSession):
+    """Padded sets in, padded answers out; the graph takes the padding out and puts it back (`onnx_packing`), so as many tokens are computed
+    as there are.
+
+    `bind` takes any number of sequences up to the point's batch, of any width up to its seq, together up to the tokens of its capacity.
+    Calls of different sizes use the first part of the same buffers.
+    """
+
+    def __init__(self, engine: Engine, point: Point, facts: Mapping[str, Any], device: torch.device) -> None:
+        self._lengths: tuple[int, ...] = ()
+        self._width = 0
+        self._once_bindings: dict[tuple[int, int], Any] = {}  # of sets that come once, by number of sequences and width
+        super().__init__(engine, point, facts, device, captured=False)
+
+    def bind(self, inputs: Inputs) -> None:
+        point, tokens = self._point, sum(inputs.lengths)
+        width = next(iter(inputs.arrays.values())).shape[1]
+        room = int(point.option(PACKED_TOKENS) or point.batch * point.seq)
+        if len(inputs.lengths) > point.batch or width > point.seq or tokens > room:
+            raise BackendError(
+                f"this session has room for {point.batch} sequences of {point.seq} tokens, {room} together, not for "
+                f"{len(inputs.lengths)} of {width}, {tokens} together"
+            )
+        self._lengths, self._width = inputs.lengths, width
+        super().bind(inputs)
+
+    def outputs(self) -> Mapping[str, FloatArray]:
+        found = dict(super().outputs())
+        padding = np.arange(self._width)[None, :] >= np.array(self._lengths)[:, None]
+        for node in self._session.get_outputs():
+            if "seq" in node.shape:  # a head computes something at the padding as well
+                found[node.name][padding] = 0
+        return found
+
+    def facts(self) -> Mapping[str, Any]:
+        return {
+            **super().facts(),
+            "layout": "packed",
+            "tokens": sum(self._lengths),
+            "packing_verified": VERIFIED,
+        }
+
+    @property
+    def packed(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        super().close()
+        self._once_bindings.clear()
+
+    def _bind_once(self, inputs: Inputs) -> None:
+        self._check(inputs)
+        if not self._static:
+            self._static = {node.name: self._buffer(node, 0) for node in self._session.get_inputs()}
+        parts = {node.name: self._part(node, self._static[node.name]) for node in self._session.get_inputs()}
+        for name, buffer in parts.items():
+            buffer.copy_(torch.from_numpy(inputs.arrays[name]))
+        size = len(self._lengths), self._width
+        if size not in self._once_bindings:
+            self._once_bindings[size] = self._bind(parts)
+        self._binding = self._once_bindings[size]
+
+    def _answers(self) -> Mapping[str, torch.Tensor]:
+        return {node.name: self._part(node, self._outputs[node.name]) for node in self._session.get_outputs()}
+
+    def _part(self, node: onnxruntime.NodeArg, buffer: torch.Tensor) -> torch.Tensor:
+        """The beginning of a buffer in the shape that an input or output has for what is bound."""
+        sizes = {"batch": len(self._lengths), "seq": self._width}
+        shape = tuple(size if isinstance(size, int) else sizes[size] for size in node.shape)
+        return buffer.flatten()[: math.prod(shape)].view(shape)

@@ -28,6 +28,7 @@ CLASS_OF: Mapping[str, str] = {
     **dict.fromkeys(("QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"), "matmul"),
     "QGemm": "matmul",
     **dict.fromkeys(("Attention", "MultiHeadAttention", "QAttention"), "attention"),
+    **dict.fromkeys(("PackedAttention", "PackedMultiHeadAttention"), "attention"),
     **dict.fromkeys(("LayerNormalization", "SkipLayerNormalization", "EmbedLayerNormalization"), "layernorm"),
     **dict.fromkeys(("Gelu", "BiasGelu", "FastGelu"), "gelu"),
 }
@@ -74,7 +75,7 @@ class Trace:
     def facts(self, provider: str) -> dict[str, Any]:
         """Facts of `Session.facts` that the trace knows; `provider` is the one that was asked for."""
         operators = Counter(node.op_type for node in self.nodes)
-        attention = [op for op in ("MultiHeadAttention", "Attention", "QAttention") if operators[op]]
+        attention = [op for op, layer in CLASS_OF.items() if layer == "attention" and operators[op]]
         compiled = [node for node in self.nodes if node.provider == provider and _is_compiled(node)]
         found: dict[str, Any] = {
             "compute_dtypes": compute_dtypes(self.nodes),
