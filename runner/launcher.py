@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,12 +47,13 @@ class Exit:
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     """Another Python to run workers with: its path (None: this one), what its environment differs in (None: not set),
-    and the cores that its processes are pinned to (none: not pinned).
+    the cores that its processes are pinned to (none: not pinned), and the fields that its benchrun takes (empty: all).
     """
 
     python: str | None = None
     environment: Mapping[str, str | None] = field(default_factory=dict)
     cores: tuple[int, ...] = ()
+    takes: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 OWN = Interpreter()
@@ -91,7 +92,7 @@ class WorkerProcess:
         self._selector.register(self._events, selectors.EVENT_READ)
         self._end = os.pidfd_open(self._process.pid)  # readable when the process is over, whoever still holds its pipe
         self._selector.register(self._end, selectors.EVENT_READ)
-        self._say(encode_assignment(assignment))
+        self._say(encode_assignment(assignment, interpreter.takes))
 
     @property
     def pid(self) -> int:

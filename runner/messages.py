@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from benchrun.backends.catalogue import ModelSpec
@@ -45,9 +45,33 @@ class Assignment:
     sweep: tuple[Point, ...] = ()
 
 
-def encode_assignment(assignment: Assignment) -> str:
-    """As one line of JSON."""
-    return json.dumps(asdict(assignment))
+# What only says how well a number is known or when to tell of it: a worker of another version may do without.
+HINTS = frozenset({"energy", "repeats", "progress_s"})
+FULL: Mapping[str, Collection[str]] = {}
+
+
+def encode_assignment(assignment: Assignment, takes: Mapping[str, Collection[str]] = FULL) -> str:
+    """As one line of JSON.
+
+    `takes`: the fields that a worker of another version knows of `assignment` and `protocol`; empty for all. What it does
+    not know is left out where it has its default or is one of `HINTS`; the rest is sent all the same, for without it something else
+    would be measured, and the worker then refuses.
+    """
+    raw = asdict(assignment)
+    if takes:
+        raw["protocol"] = _without(raw["protocol"], Protocol, takes.get("protocol", ()))
+        raw = _without(raw, Assignment, takes.get("assignment", ()))
+    return json.dumps(raw)
+
+
+def _without(raw: Mapping[str, Any], part: type[Any], known: Collection[str]) -> dict[str, Any]:
+    """A part without the fields that a worker does not know and can do without."""
+    usual = {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(part)
+    }
+    spare = {name for name in raw.keys() - set(known) if name in HINTS or raw[name] == usual[name]} if known else ()
+    return {name: value for name, value in raw.items() if name not in spare}
 
 
 def decode_assignment(line: str) -> Assignment:

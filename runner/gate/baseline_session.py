@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.acceptance import find_acceptance, find_strangers
 from benchrun.runner.gate.baseline import StoredSession, StoredVerdict, judge_stored
-from benchrun.runner.gate.interpreters import introduce
+from benchrun.runner.gate.interpreters import Introduction, introduce
 from benchrun.runner.gate.launches import METRICS, SCREEN, GatePlan, Launch, PlannedPoint, Reading
 from benchrun.runner.gate.outcome import CROSS_SESSION, GateOutcome, GateSide
 from benchrun.runner.gate.preparation import (
@@ -62,7 +62,7 @@ def run_baseline(request: GateRequest, store: Store, around: Surroundings) -> Ga
     run_id = store.resolve_run(request.baseline)
     record = store.run(run_id)
     place = find_place(request.new, request.install, around.folder, around.cache, around.tell)
-    plan, subject, details = _plan_again(record, request, place)
+    plan, subject, told = _plan_again(record, request, place)
     gate_id, started, ids = new_ids()
     if record.run.request.get("side") == "new":
         raise UsageError(f"run {run_id} is the new side of a gate: give its base side, or a run of its own")
@@ -76,7 +76,7 @@ def run_baseline(request: GateRequest, store: Store, around: Surroundings) -> Ga
         details={"session": session_name, "libraries": record.run.environment.details.get("libraries", {})},
     )
     new = GateSide(
-        side="new", label=place.label, subject=subject, commit=place.commit, run_id=ids["new"], details=details
+        side="new", label=place.label, subject=subject, commit=place.commit, run_id=ids["new"], details=told.details
     )
     here = {planned.point.key: planned for planned in plan.points if not planned.refusal}
     expected = [planned.point for planned in record.points]
@@ -121,7 +121,7 @@ def run_baseline(request: GateRequest, store: Store, around: Surroundings) -> Ga
         ids["new"],
         plan,
         mine,
-        place_interpreter(place, plan.request.threads or 1),
+        place_interpreter(place, plan.request.threads or 1, told),
         around.listen_point,
         around.progress_s,
     )
@@ -148,8 +148,8 @@ def _conduct(
     return finish(store, draft, verdict, "finished" if state == "finished" else "interrupted")
 
 
-def _plan_again(record: RunRecord, request: GateRequest, place: Place) -> tuple[Plan, str, dict[str, object]]:
-    """The stored run's sweeps, planned again for the new side; its subject and details."""
+def _plan_again(record: RunRecord, request: GateRequest, place: Place) -> tuple[Plan, str, Introduction]:
+    """The stored run's sweeps, planned again for the new side; its subject, and what its interpreter says of itself."""
     sweeps = record.run.request.get("sweeps")
     if record.run.origin not in ("benchrun", "gate") or not sweeps:
         raise UsageError(
@@ -171,8 +171,7 @@ def _plan_again(record: RunRecord, request: GateRequest, place: Place) -> tuple[
     plans = [make_plan(each, lambda name, variant: told.missing.get(f"{name}:{variant}")) for each in requests]
     points: dict[str, Planned] = {planned.point.key: planned for plan in plans for planned in plan.points}
     subject = place.identity or f"environment {told.identity} (python {told.python})"
-    details: dict[str, object] = {"python": told.python, "benchrun": told.version, "libraries": dict(told.libraries)}
-    return Plan(plans[-1].request, tuple(points.values())), subject, details
+    return Plan(plans[-1].request, tuple(points.values())), subject, told
 
 
 def _find_sessions(store: Store, keys: Sequence[str], fingerprint: str) -> dict[str, _Shelf]:

@@ -30,6 +30,14 @@ except Exception as error:
 else:
     found["version"] = benchrun_version()
     found["libraries"] = read_environment("cpu").details["libraries"]
+    try:
+        from dataclasses import fields
+        from benchrun.runner.messages import Assignment
+        from benchrun.runner.protocol import Protocol
+        parts = {"assignment": Assignment, "protocol": Protocol}
+        found["takes"] = {name: [each.name for each in fields(part)] for name, part in parts.items()}
+    except Exception:
+        found["takes"] = {}
     missing = {}
     for name, variant in asked:
         try:
@@ -43,18 +51,26 @@ print("\\n" + json.dumps(found))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Introduction:
-    """What an interpreter says of itself. `missing`: `backend:variant` → what it lacks, None where it lacks nothing."""
+    """What an interpreter says of itself. `missing`: `backend:variant` → what it lacks, None where it lacks nothing;
+    `takes`: the fields that its workers know, by the part of an assignment, empty where it does not tell.
+    """
 
     prefix: str
     python: str
     version: str = ""
     libraries: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str | None] = field(default_factory=dict)
+    takes: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
         """Tells environments apart without naming a path."""
         return hashlib.sha256(self.prefix.encode()).hexdigest()[:8]
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What is stored of a side: its Python and its software."""
+        return {"python": self.python, "benchrun": self.version, "libraries": dict(self.libraries)}
 
 
 def find_interpreter(given: str) -> str:

@@ -24,6 +24,7 @@ from benchrun.runner.gate.outcome import GateSide
 from benchrun.runner.gate.request import GateRequest, SideRequest
 from benchrun.runner.gate.sweep_side import PairedPlans, pair_plans, plan_side
 from benchrun.runner.launcher import Interpreter
+from benchrun.runner.messages import HINTS
 from benchrun.runner.plan import Plan
 
 if TYPE_CHECKING:
@@ -157,12 +158,7 @@ def describe_sweep_side(side: Side, sides: SweepSides, request: GateRequest, run
         subject=subject,
         commit=place.commit,
         run_id=run_id,
-        details={
-            "python": told.python,
-            "benchrun": told.version,
-            "libraries": dict(told.libraries),
-            "options": dict(options),
-        },
+        details={**told.details, "options": dict(options)},
     )
 
 
@@ -206,6 +202,20 @@ def explain_differences(base: GateSide, new: GateSide) -> tuple[str, ...]:
         if one != other:
             found.append(f"{name} {one} > {other}")
     return (f"the sides' software differs: {', '.join(found)}",) if found else ()
+
+
+def explain_versions(sides: SweepSides) -> tuple[str, ...]:
+    """What a side's benchrun is too old to be told, as notes."""
+    found = []
+    for side in SIDES:
+        known = sides.introductions[side].takes
+        lacking = sorted(HINTS - {name for names in known.values() for name in names}) if known else []
+        if lacking:
+            found.append(
+                f"the {side} side's benchrun is another version and does not know {', '.join(lacking)}: "
+                "it does as it is used to"
+            )
+    return tuple(found)
 
 
 def settle_acceptances(request: GateRequest, folder: Path, base_commit: str | None) -> tuple[Acceptance, ...]:
@@ -267,9 +277,10 @@ def choose_cores(threads: int) -> tuple[int, ...]:
     return tuple(usable[-threads:]) if threads < len(usable) else ()
 
 
-def place_interpreter(place: Place, threads: int) -> Interpreter:
-    """How a side's processes are started."""
-    return Interpreter(place.python, place.environment, choose_cores(threads))
+def place_interpreter(place: Place, threads: int, told: Introduction | None = None) -> Interpreter:
+    """How a side's processes are started; `told`: what its interpreter said of itself."""
+    takes = {} if told is None else told.takes
+    return Interpreter(place.python, place.environment, choose_cores(threads), takes)
 
 
 def default_threads(asked: int | None) -> int:

@@ -26,6 +26,7 @@ from benchrun.runner.gate.preparation import (
     describe_command_side,
     describe_sweep_side,
     explain_differences,
+    explain_versions,
     find_places,
     new_seed,
     open_side_run,
@@ -100,7 +101,12 @@ def _run_sweeps(request: GateRequest, store: Store, around: Surroundings) -> Gat
         plan,
         described,
         sides.paired.keys,
-        (*_place_notes(places), *sides.paired.notes, *explain_differences(described["base"], described["new"])),
+        (
+            *_place_notes(places),
+            *sides.paired.notes,
+            *explain_differences(described["base"], described["new"]),
+            *explain_versions(sides),
+        ),
     )
     mine = {"base": sides.paired.base, "new": sides.paired.new}
     for side in SIDES:
@@ -115,7 +121,7 @@ def _run_sweeps(request: GateRequest, store: Store, around: Surroundings) -> Gat
             ids[side],
             sides.plans[side],
             mine[side],
-            place_interpreter(places[side], threads[side]),
+            place_interpreter(places[side], threads[side], sides.introductions[side]),
             around.listen_point,
             around.progress_s,
         )

@@ -13,6 +13,8 @@ import sys
 from typing import Any
 
 SAMPLES = 40
+TOO_OLD = ("aged",)  # a benchrun that knows fewer settings
+OLD_PROTOCOL = ["iterations", "warmup", "max_time_s", "transfers", "percentiles", "input_seed"]
 
 
 def introduce(name: str, fault: str, asked: list[list[str]]) -> None:
@@ -29,12 +31,21 @@ def introduce(name: str, fault: str, asked: list[list[str]]) -> None:
             "libraries": {"torch": "2.12.0" if name == "old" else "2.13.0"},
             "missing": missing,
         }
+        if fault in TOO_OLD:
+            told["takes"] = {
+                "assignment": ["spec", "max_seq", "tasks", "protocol", "settings"],
+                "protocol": OLD_PROTOCOL,
+            }
     print(json.dumps(told))
 
 
 def work(name: str, ratio: float, fault: str) -> None:
     events = os.fdopen(int(sys.argv[-1]), "w")
     assignment = json.loads(sys.stdin.readline())
+    if fault in TOO_OLD and (unknown := assignment["protocol"].keys() - set(OLD_PROTOCOL)):
+        sys.exit(f"TypeError: Protocol.__init__() got an unexpected keyword argument {min(unknown)!r}")
+    if fault in TOO_OLD and "progress_s" in assignment:
+        sys.exit("TypeError: Assignment.__init__() got an unexpected keyword argument 'progress_s'")
 
     def ask(event: str, **fields: Any) -> None:
         events.write(json.dumps({"event": event, **fields}) + "\n")
