@@ -30,6 +30,8 @@ from benchrun.backends.onnxruntime_sessions import Engine, PackedOrtSession, Set
 from benchrun.backends.onnxruntime_trace import CPU_PROVIDER, ExecutedNode, Trace
 from benchrun.backends.reference import Reference
 from benchrun.runner.bench import verify
+from benchrun.runner.loadgen.executors import Packing, Shape
+from benchrun.runner.loadgen.library import Library
 from tests.backends import packing_functions
 from tests.backends.build_double import RecordingBuild
 from tests.backends.packing_functions import with_functions
@@ -240,12 +242,16 @@ def point(model: Model, batch: int = 4, seq: int = SEQ, **changes: Any) -> Point
 
 def opened(model: Model, asked: Point, folder: Path) -> PackedOrtSession:
     """The session of ort:cuda for a point, on the CPU: graph and session are the product's, the packing operators are functions."""
+    engine, notes = engine_of(model, asked, folder)
+    return PackedOrtSession(engine, asked, notes, torch.device("cpu"))
+
+
+def engine_of(model: Model, asked: Point, folder: Path) -> tuple[Engine, dict[str, Any]]:
     graph, notes = obtain_graph(model, asked, packed_form(asked), RecordingBuild.shared())
     path = with_functions(graph.path / FILE_NAME, folder / "session.onnx", heads=HEADS, scale=SCALE)
     setup = Setup(path, CPU_PROVIDER, threads=1)
     executed = (ExecutedNode("one", "PackedMultiHeadAttention", CPU_PROVIDER, ("float",)),)
-    engine = Engine(setup, open_session(setup), Trace(executed), takes_lengths=True)
-    return PackedOrtSession(engine, asked, notes, torch.device("cpu"))
+    return Engine(setup, open_session(setup), Trace(executed), takes_lengths=True), notes
 
 
 def run(session: PackedOrtSession, inputs: Inputs) -> dict[str, np.ndarray[Any, Any]]:
@@ -300,6 +306,31 @@ def test_a_session_says_what_does_not_fit(tmp_path: Path, model: Model) -> None:
     arrays = {**left.arrays, "attention_mask": np.ascontiguousarray(left.arrays["attention_mask"][:, ::-1])}
     with pytest.raises(Unsupported, match="pad on the right"):
         session.bind(Inputs(-1, arrays, left.lengths))
+
+
+def test_calls_of_loadgen(tmp_path: Path, model: Model) -> None:
+    """LoadGen's packed calls of any number of samples, through sessions for two capacities that share one engine."""
+    library = Library.of(inputs_of(model, (5, SEQ, 2, 30, 11, 40, 1), SEQ))
+    engine, _ = engine_of(model, point(model), tmp_path)
+    shapes = [Shape(6, SEQ, tokens) for tokens in (64, 128)]
+    sessions = {
+        shape: PackedOrtSession(
+            engine, point(model, batch=shape.batch).with_capacity(shape.tokens or 0), {}, torch.device("cpu")
+        )
+        for shape in shapes
+    }
+    executor = Packing(library, sessions, answers=True)
+    for wanted in ([1], [0, 2, 3, 4, 6], [1, 5], [3, 0], [2]):
+        places = np.array(wanted)
+        assert executor.fit(places) == len(wanted)
+        call = executor.stage(places)
+        assert call.session is sessions[shapes[int(library.lengths[places].sum() > 64)]]
+        executor.start(call)
+        found = executor.finish(call)
+        assert found is not None
+        expected = reference(model, call.inputs)["last_hidden_state"]
+        assert distance(found["last_hidden_state"], expected, call.inputs) <= 1e-5
+        assert call.session.facts()["tokens"] == library.lengths[places].sum()
 
 
 # what is refused, and where
