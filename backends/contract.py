@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -164,12 +165,17 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A backend option that `--opt NAME=VALUE` may set; `choices` is empty where any value of the default's type will do."""
+    """A backend option that `--opt NAME=VALUE` may set; `choices` is empty where any value of the default's type will do.
+
+    With `is_text_file` the value is the path of a text with one sequence a line, for the model's own tokenizer. It is read and checked
+    when a sweep is planned; the point has a name by its content in its place (`text@1a2b3c4d`), and `Build.file` says where it lies.
+    """
 
     name: str
     summary: str
     default: OptionValue
     choices: tuple[OptionValue, ...] = ()
+    is_text_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +255,10 @@ class Build(Protocol):
     def phase(self, name: BuildPhase) -> AbstractContextManager[None]: ...
 
     def artefact(self, n_bytes: int, *, hit: bool) -> None: ...
+
+    def file(self, name: str) -> Path:
+        """Where the file lies that an option of the point names by content. Raises BuildFailed where nobody said."""
+        ...
 
     def sweep(self) -> Sequence[Point]:
         """All points of this worker, for engines built once for a range of shapes; this point is among them."""

@@ -1,16 +1,20 @@
-"""What activations look like, for quantisation: seeded inputs like those that are measured, and what products were given.
+"""What activations look like, for quantisation: inputs of a model, drawn or from a text, and what products were given for them.
 
-The inputs are drawn as the runner draws its own: ids from the vocabulary between the model's special ids, at several lengths, with
-two segments. Special tokens and late positions have activations of their own, and a range that never saw them cuts them off.
+Drawn inputs are like those that the runner draws: ids from the vocabulary between the model's special ids, at several lengths, with
+two segments. Special tokens and late positions have activations of their own, and a range that never saw them cuts them off. Lines of
+a text go through the model's own tokeniser, one at a time and so without padding.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from benchrun.backends import tokenisation
+from benchrun.backends.contract import BuildFailed, Unsupported
 from benchrun.backends.onnx_fusion import save_graph
 
 if TYPE_CHECKING:
@@ -18,13 +22,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from benchrun.backends.catalogue import ModelShape
+    from benchrun.backends.catalogue import ModelShape, ModelSpec
+    from benchrun.backends.contract import Build, Point
+    from benchrun.backends.tokenisation import TextTokenizer
 
     Feeds = Mapping[str, npt.NDArray[np.generic]]
     Floats = npt.NDArray[np.floating[Any]]
 
 SEQS, SETS_EACH, BATCH, SEED = (16, 64, 128, 384), 2, 4, 20_061
-ROWS = 128  # tokens of each set that are kept to estimate what rounding shifts
+ROWS = 1024  # tokens of all sets together that are kept to estimate what rounding shifts
+LINES, TOKENS = 512, 16_384  # of a text at most, spread evenly over it: so many take BERT-large minutes
+OPTION, DIGITS = "calibration", 8  # a text is named by as many digits of its SHA-256
+
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -41,6 +52,98 @@ class Seen:
         import numpy as np
 
         return np.maximum(np.abs(self.low), np.abs(self.high))
+
+
+def identify(spec: ModelSpec, point: Point, build: Build) -> Mapping[str, Any]:
+    """What a graph depends on of its calibration: the seed of what is drawn, or a text's content and the tokeniser. Plain JSON.
+
+    Raises as `choose_inputs` does.
+    """
+    if not point.option(OPTION):
+        return {"drawn": SEED}
+    content, folder = read_text(spec, point, build)
+    text = hashlib.sha256(content).hexdigest()
+    return {"text": text, "tokenizer": tokenisation.fingerprint(folder), "most": [LINES, TOKENS]}
+
+
+def choose_inputs(spec: ModelSpec, point: Point, build: Build) -> tuple[list[Feeds], Mapping[str, Any]]:
+    """The lines of the text that the point's option `calibration` names, else drawn inputs; and what facts say of them.
+
+    Raises BuildFailed where the text has changed since it was named or the model has no tokeniser, Unsupported for head `layers`.
+    """
+    if not point.option(OPTION):
+        told = {"drawn": "hidden states" if spec.head == "layers" else "token ids"}
+        return calibration_feeds(spec.shape, spec.head), told
+    content, folder = read_text(spec, point, build)
+    tokenizer = tokenisation.open_tokenizer(folder, spec.name, spec.shape.vocab_size)
+    lines = tokenisation.text_lines(content.decode("utf-8-sig"))
+    feeds = text_feeds(spread(lines, LINES), tokenizer, spec.shape)
+    if (tokens := count_tokens(feeds)) > TOKENS:
+        feeds = spread(feeds, max(1, len(feeds) * TOKENS // tokens))
+    return feeds, {
+        "text": f"sha256:{hashlib.sha256(content).hexdigest()[:16]}",
+        "lines": len(lines),
+        "lines_used": len(feeds),
+        "tokens": count_tokens(feeds),
+    }
+
+
+def read_text(spec: ModelSpec, point: Point, build: Build) -> tuple[bytes, Path]:
+    """The content of the text that a point is calibrated on, which is still what it is named by, and the folder of the tokeniser."""
+    if spec.head == "layers":
+        raise Unsupported(f"ort.{OPTION} is a text, and head layers starts from hidden states: use another head")
+    name = str(point.option(OPTION))
+    path = build.file(name)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BuildFailed(f"{path.name} cannot be read ({error.strerror}): it is the text of ort.{OPTION}") from error
+    if name.rpartition("@")[2] != hashlib.sha256(content).hexdigest()[:DIGITS]:
+        raise BuildFailed(f"{path.name} has changed since this run was planned: measure it in a new run")
+    folder = tokenisation.find_own(spec.weights_path)
+    if folder is None:
+        raise BuildFailed(f"ort.{OPTION} needs the model's own tokenizer, and {spec.name} has none")
+    return content, folder
+
+
+def count_tokens(feeds: Sequence[Feeds]) -> int:
+    """Tokens of feeds without padding."""
+    return sum(int(feed["input_ids"].size) for feed in feeds)
+
+
+def spread(things: Sequence[Thing], most: int) -> list[Thing]:
+    """At most `most` of the things, from the first on in equal steps."""
+    kept = min(len(things), most)
+    return [things[place * len(things) // kept] for place in range(kept)]
+
+
+def text_feeds(lines: Sequence[str], tokenizer: TextTokenizer, shape: ModelShape) -> list[Feeds]:
+    """A feed for each line, of its own length, cut to what the model has positions for.
+
+    A tab parts the two texts of a pair (question and passage); the first is cut to half of the room, the second to what is left.
+    """
+    import numpy as np
+
+    longest = shape.positions - 2  # RoBERTa counts its positions from 2
+    single, pair = tokenizer.frame(pair=False), tokenizer.frame(pair=True)
+    parts = [line.partition("\t") for line in lines]
+    firsts = tokenizer.encode([first for first, _, _ in parts])
+    seconds = tokenizer.encode([second for _, _, second in parts])
+    found: list[Feeds] = []
+    for (_, tab, _), first, second in zip(parts, firsts, seconds, strict=True):
+        if tab:
+            room = longest - pair.size
+            asked = first.ids[: room // 2]
+            ids, types = pair.around(asked, second.ids[: room - len(asked)])
+        else:
+            ids, types = single.around(first.ids[: longest - single.size])
+        made: Feeds = {
+            "input_ids": np.array([ids], dtype=np.int64),
+            "attention_mask": np.ones((1, len(ids)), dtype=np.int64),
+            "token_type_ids": np.array([types], dtype=np.int64),
+        }
+        found.append({name: made[name] for name in shape.input_names("encoder")})
+    return found
 
 
 def calibration_feeds(shape: ModelShape, head: str) -> list[Feeds]:
@@ -82,10 +185,11 @@ def watch(model: ir.Model, values: Sequence[ir.Value], feeds: Sequence[Feeds], s
     session = onnxruntime.InferenceSession(scratch, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(SEED)
     found: dict[str, Seen] = {}
+    kept = max(1, ROWS // max(1, len(feeds)))
     for feed in feeds:
         for name, array in zip(watched, session.run(list(watched), feed), strict=True):
             tokens = np.asarray(array).reshape(-1, np.asarray(array).shape[-1])
-            rows = tokens[random.permutation(len(tokens))[:ROWS]]
+            rows = tokens[random.permutation(len(tokens))[:kept]]
             low, high = tokens.min(axis=0), tokens.max(axis=0)
             if (earlier := found.get(name)) is not None:
                 low, high = np.minimum(earlier.low, low), np.maximum(earlier.high, high)

@@ -101,6 +101,12 @@ class OrtBackend(Backend):
                 "cuda_graph", "capture each point in a CUDA graph and replay it (variant cuda)", "off", ("on", "off")
             ),
             Option("quantisation", "how int8 is reached (variant cpu)", "dynamic", ("dynamic", "static")),
+            Option(
+                "calibration",
+                "FILE that int8 is calibrated on: a text, one sequence a line (a tab parts a pair); none: drawn token ids",
+                "",
+                is_text_file=True,
+            ),
         ),
     )
 

@@ -129,6 +129,11 @@ def find_tokenizer(candidates: Iterable[Path]) -> Path | None:
     return None
 
 
+def text_lines(text: str) -> tuple[str, ...]:
+    """The sequences of a text: its lines that are not blank."""
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
 def fingerprint(folder: Path) -> str:
     """16 digits of SHA-256 over the files that make the tokeniser."""
     names = (WHOLE,) if (folder / WHOLE).is_file() else PARTS

@@ -39,7 +39,7 @@ def build_points(assignment: Assignment, target: str, ordinals: set[int], channe
         try:
             model = model or load_model(assignment.spec, assignment.max_seq)
             channel.ask("progress", ordinal=task.ordinal, phase="build", n=0, last_ns=0)
-            build = WorkerBuild(cache, points)
+            build = WorkerBuild(cache, points, assignment.settings)
             started = time.perf_counter()
             backend.build_ahead(model, (task.point,), target, build)
             found["seconds"] = time.perf_counter() - started

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchrun.backends.contract import Backend, BuildPhase, Inputs, Point, Session, WrongVariant
+from benchrun.backends.contract import Backend, BuildFailed, BuildPhase, Inputs, Point, Session, WrongVariant
 from benchrun.backends.registry import load_backend
 from benchrun.runner import memory
 from benchrun.runner.clocks import DeviceClock, open_device_clock
@@ -34,8 +35,11 @@ VERIFIED_TOKENS = (
 class WorkerBuild:
     """The runner's stopwatch for the phases of a build, and the artefact cache."""
 
-    def __init__(self, cache: ArtefactCache, points: Sequence[Point]) -> None:
+    def __init__(
+        self, cache: ArtefactCache, points: Sequence[Point], settings: Mapping[str, Any] | None = None
+    ) -> None:
         self._cache = cache
+        self._files: Mapping[str, str] = (settings or {}).get("files", {})
         self._points = tuple(points)
         self.seconds: dict[str, float] = {}
         self.artefact_bytes: int | None = None
@@ -56,6 +60,13 @@ class WorkerBuild:
     def artefact(self, n_bytes: int, *, hit: bool) -> None:
         self.artefact_bytes = (self.artefact_bytes or 0) + n_bytes
         self.cache_hit = hit and self.cache_hit is not False
+
+    def file(self, name: str) -> Path:
+        if name not in self._files:
+            raise BuildFailed(
+                f"{name} names a file by its content, and nothing says where it lies: give the path of the file"
+            )
+        return Path(self._files[name]).expanduser()
 
     def sweep(self) -> Sequence[Point]:
         return self._points

@@ -22,6 +22,7 @@ from benchrun.backends.registry import UnknownBackend, find_missing, load_backen
 from benchrun.runner.devices import list_devices, usable_cores
 from benchrun.runner.errors import UsageError
 from benchrun.runner.lists import LARGEST
+from benchrun.runner.option_files import check_files, name_files
 from benchrun.runner.privacy import hide_home
 from benchrun.runner.protocol import Protocol
 from benchrun.runner.workloads import canonical, check_point, percentiles, trains, with_layout, workload_settings
@@ -130,9 +131,13 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
     request = replace(request, device=device, dtypes=dtypes, threads=threads)
     engines = [find_engine(text, kind) for text in request.backends]
     absent = {(each.name, variant): missing(each.name, variant) for each, variant in engines}
+    descriptions = [description for description, _ in engines]
     request = spell_workloads(request)
+    options, settings = name_files(request.options, request.settings, descriptions)
+    request = replace(request, options=options, settings=settings)
     workloads = request.workloads
     specs = [_resolve(model, head, request) for model in request.models for head in request.heads]
+    check_files(request.options, descriptions, specs)
     for spec, workload, seq in product(specs, workloads, request.seqs):
         check_point(workload, spec, spec.head, seq, request.settings)
     planned: list[Planned] = []
@@ -166,7 +171,7 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
                         )
     if all(each.refusal for each in planned):
         raise UsageError("; ".join(dict.fromkeys(each.refusal or "" for each in planned)))
-    _check_options_used(request.options, [description for description, _ in engines])
+    _check_options_used(request.options, descriptions)
     points = {each.point.key: each for each in planned}  # torch and torch:eager may be the same
     return Plan(request, tuple(points.values()))
 

@@ -128,7 +128,8 @@ def print_options(console: Console) -> None:
     """Each option with its choices, the default first, and what it does below."""
     for option in list_options():
         choices = [str(each) for each in option["choices"] if each != option["default"]]
-        line = Text.assemble((option["name"], "bold"), f" = {option['default']} (default)")
+        shown = "none" if option["default"] == "" else option["default"]
+        line = Text.assemble((option["name"], "bold"), f" = {shown} (default)")
         line.append(f" | {' | '.join(choices)}" if choices else ", or another value")
         console.print(line, highlight=False)
         console.print(Text(f"    {option['summary']}"), highlight=False)

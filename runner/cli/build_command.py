@@ -101,6 +101,7 @@ def _launch(plan: Plan, group: Sequence[Planned], waiting: dict[int, Planned], t
         max_seq=max(planned.point.seq for planned in plan.points if planned.group[:4] == group[0].group[:4]),
         tasks=tuple(Task(planned.point, ordinal) for ordinal, planned in enumerate(group) if not planned.refusal),
         protocol=plan.request.protocol,
+        settings=plan.request.settings,
         sweep=plan.sharing(group[0]),
     )
     arguments = (target, ",".join(map(str, waiting)))

@@ -13,6 +13,8 @@ from benchrun.backends.contract import Build, Inputs, Session
 from benchrun.runner.parity import PER_TOKEN
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchrun.backends.cache import ArtefactCache
     from benchrun.backends.contract import BuildPhase, FloatArray, Point
 
@@ -67,6 +69,10 @@ class BucketBuild:
     def artefact(self, n_bytes: int, *, hit: bool) -> None:
         """As of the build."""
         self._build.artefact(n_bytes, hit=hit)
+
+    def file(self, name: str) -> Path:
+        """As of the build."""
+        return self._build.file(name)
 
     def sweep(self) -> Sequence[Point]:
         """The points of the buckets."""

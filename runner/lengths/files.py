@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from benchrun.backends.tokenisation import text_lines
 from benchrun.runner.errors import UsageError
 from benchrun.runner.lengths.mixes import LONGEST
 
@@ -54,7 +55,7 @@ def parse_lengths(text: str, path: Path) -> tuple[int, ...]:
 
 def parse_lines(text: str, path: Path) -> tuple[str, ...]:
     """The lines that are not blank. Raises UsageError where there are none."""
-    found = tuple(line.strip() for line in text.splitlines() if line.strip())
+    found = text_lines(text)
     if not found:
         raise UsageError(f"{path} holds no text: write one sequence a line")
     return found

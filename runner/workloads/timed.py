@@ -44,7 +44,7 @@ def measure_trial(bench: Bench, point: Point, progress: Progress, found: dict[st
     from benchrun.runner.attempts import measure_attempts, split
 
     bench.begin(progress)
-    build = WorkerBuild(bench.cache, bench.points)
+    build = WorkerBuild(bench.cache, bench.points, bench.assignment.settings)
     session: Session | None = None
     try:
         started = time.perf_counter()

@@ -27,6 +27,7 @@ class RecordingBuild:
     points: Sequence[Point] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     artefacts: list[tuple[int, bool]] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def at(cls, root: Path, points: Sequence[Point] = ()) -> RecordingBuild:
@@ -50,6 +51,9 @@ class RecordingBuild:
 
     def artefact(self, n_bytes: int, *, hit: bool) -> None:
         self.artefacts.append((n_bytes, hit))
+
+    def file(self, name: str) -> Path:
+        return self.files[name]
 
     def sweep(self) -> Sequence[Point]:
         return self.points

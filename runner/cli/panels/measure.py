@@ -289,7 +289,9 @@ def loadgen(
     ] = None,
     lengths: Annotated[
         str | None,
-        typer.Option(help="Mix: uniform:32-384, lognormal:177:32-384, text:FILE, squad:FILE.", rich_help_panel="Scenario"),
+        typer.Option(
+            help="Mix: uniform:32-384, lognormal:177:32-384, text:FILE, squad:FILE.", rich_help_panel="Scenario"
+        ),
     ] = None,
     layout: Annotated[
         str | None, typer.Option(help="Of real lengths: padded,bucketed,packed.", rich_help_panel="Scenario")
