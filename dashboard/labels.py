@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchrun.dashboard.formats import distinct_short, engine_text, known, settings, short
+from benchrun.results.layouts import split_layout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 def add_series(points: pd.DataFrame, ignored: tuple[str, ...] = ()) -> pd.DataFrame:
     """Adds `engine` and `series` to a frame of points; `ignored` options do not tell series apart.
 
-    `series` names dtype, weights, options only where the frame holds several of them, so that two rows of one series differ in batch and
-    sequence length (and run) only.
+    `series` names dtype, layout, weights, options only where the frame holds several of them, so that two rows of one series differ
+    in batch and sequence length (and run) only.
     """
     if points.empty:
         return points.assign(engine=[], series=[])
@@ -25,6 +26,9 @@ def add_series(points: pd.DataFrame, ignored: tuple[str, ...] = ()) -> pd.DataFr
     parts = [[engine] for engine in engines]
     if points["dtype"].nunique(dropna=False) > 1:
         _append(parts, points["dtype"].map(lambda value: short(value, 12)))
+    layouts = [_layout(workload) for workload in points.get("workload", ())]  # artefacts have none
+    if len(set(layouts)) > 1:
+        _append(parts, layouts)
     for name, values in _differing(options).items():
         _append(parts, [f"{name}={short(value, 24)}" if known(value) else "" for value in values])
     if points["weights"].nunique(dropna=False) > 1:
@@ -33,6 +37,10 @@ def add_series(points: pd.DataFrame, ignored: tuple[str, ...] = ()) -> pd.DataFr
     shown = distinct_short(whole, 64)
     names = distinct_short(engines, 40)
     return points.assign(engine=[names[engine] for engine in engines], series=[shown[text] for text in whole])
+
+
+def _layout(workload: Any) -> str:
+    return (split_layout(workload if known(workload) else None) or ("", ""))[1]
 
 
 def _append(parts: list[list[str]], values: Any) -> None:

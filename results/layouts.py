@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from benchrun.results.rows import PointRow
 
 LAYOUTS = ("padded", "bucketed", "packed")
-KIND = "lengths:"
+LENGTHS = "lengths:"  # the kind whose layouts gain what padding leaves; LoadGen's points hold waiting besides
+KINDS = (LENGTHS, "loadgen:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,14 @@ class LayoutGain:
 
 
 def split_layout(workload: str | None) -> tuple[str, str] | None:
-    """`lengths:uniform:32-384:packed` → (`lengths:uniform:32-384`, `packed`); None for a workload without real lengths."""
+    """`lengths:uniform:32-384:packed` → (`lengths:uniform:32-384`, `packed`); None for a workload that knows no layouts."""
     mix, _, layout = (workload or "").rpartition(":")
-    return (mix, layout) if mix.startswith(KIND) and layout in LAYOUTS else None
+    return (mix, layout) if mix.startswith(KINDS) and layout in LAYOUTS else None
+
+
+def split_lengths(workload: str | None) -> tuple[str, str] | None:
+    """The same for mixes of lengths only."""
+    return split_layout(workload) if (workload or "").startswith(LENGTHS) else None
 
 
 def layout_gain(rate: float, padded_rate: float, padding: float) -> LayoutGain:
@@ -47,7 +53,7 @@ def layout_gain(rate: float, padded_rate: float, padding: float) -> LayoutGain:
 def layout_gains(record: RunRecord) -> Mapping[str, LayoutGain]:
     """Point key → its gain, for the points of a run that have a padded twin; both must be `ok` in all their launches."""
     good = [
-        planned for planned in record.points if record.status(planned) == "ok" and split_layout(planned.point.workload)
+        planned for planned in record.points if record.status(planned) == "ok" and split_lengths(planned.point.workload)
     ]
     padded = {_twin(each.point): each for each in good if (each.point.workload or "").endswith(":padded")}
     found = {}

@@ -42,7 +42,8 @@ def choose_group(filters: Filters, entries: Sequence[GroupEntry], machines: Sequ
         largest = max(left, key=lambda entry: entry.points).group
         options = unique_labels({key: text(group) for key, group in by_token.items()}, 56)
         drawn = len(options) > 1 or name in ("hardware", "model", "head")
-        chosen = filters.choose(name, label, options, default=of(largest), show=drawn, width=_WIDTHS.get(name, 165))
+        width = max(_WIDTHS.get(name, 165), min(420, 70 + 7 * max(map(len, options.values())))) if drawn else 165
+        chosen = filters.choose(name, label, options, default=of(largest), show=drawn, width=width)
         left = [entry for entry in left if of(entry.group) == chosen]
     return left[0].group
 
@@ -51,7 +52,9 @@ def say_group(group: Group, points: pd.DataFrame) -> None:
     """One line with what is alike for everything shown, and which filters with one value therefore do not name."""
     dtypes = sorted({named(value) for value in points["dtype"]})
     parts = [f"dtype {short(dtypes[0], 20)}"] if len(dtypes) == 1 else []
-    parts += [f"workload {short(named(group.workload), 60)}", f"protocol {short(group.protocol, 160)}"]
+    workloads = set(points["workload"])  # with its layout, where there is one only
+    workload = workloads.pop() if len(workloads) == 1 else group.workload
+    parts += [f"workload {short(named(workload), 60)}", f"protocol {short(group.protocol, 160)}"]
     st.caption(markdown(" · ".join([*parts, count(len(points), "point")]), 400))
 
 

@@ -88,7 +88,8 @@ def show(database: Database) -> None:
     if engines:
         points = points[[token(value) in engines for value in points["series"]]]
     say_group(group, points)
-    view = filters.choose("view", "View", VIEWS, kind="segments")
+    usual = "latency" if _usual_figure(points) == "p50" else "throughput"
+    view = filters.choose("view", "View", VIEWS, kind="segments", default=usual)
     left_out = [LeftOut(text) for text in explain_neighbours(group, entries)]
     unknown = st.container()
     shown = Shown()
@@ -181,7 +182,9 @@ def _say_best(drawn: pd.DataFrame, figure: Figure, limit: float) -> None:
 def _show_heat_maps(filters: Filters, points: pd.DataFrame) -> Shown:
     with st.container(horizontal=True, gap="small"):
         figure = FIGURES[
-            filters.choose("cell", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")
+            filters.choose(
+                "cell", "Figure", {name: value.axis for name, value in FIGURES.items()}, default=_usual_figure(points)
+            )
         ]
     placed = points[points["batch"].notna() & points["seq"].notna()]
     span = value_span(placed, figure)
@@ -200,7 +203,9 @@ def _show_table(filters: Filters, points: pd.DataFrame) -> Shown:
     names = _by_name(points["series"])
     with st.container(horizontal=True, gap="small"):
         figure = FIGURES[
-            filters.choose("column", "Figure", {name: value.axis for name, value in FIGURES.items()}, default="p50")
+            filters.choose(
+                "column", "Figure", {name: value.axis for name, value in FIGURES.items()}, default=_usual_figure(points)
+            )
         ]
         reference = filters.choose(
             "reference",
@@ -212,6 +217,11 @@ def _show_table(filters: Filters, points: pd.DataFrame) -> Shown:
     chosen = next(name for name in names if token(name) == reference)
     st.html(speedup_table(points, figure, chosen))
     return Shown([text for text in explain_missing(points, [figure.column]) if "without figures" not in text])
+
+
+def _usual_figure(points: pd.DataFrame) -> str:
+    """The median; the rate where there is no latency, as of LoadGen's Offline."""
+    return "throughput" if not points["p50_ms"].gt(0).any() and points["throughput_seq_s"].gt(0).any() else "p50"
 
 
 def _choose_size(filters: Filters, points: pd.DataFrame, column: str) -> float | None:

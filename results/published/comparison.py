@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from benchrun.results.published.tables import Conditions, PublishedRow, PublishedTable, condition_names
 
 TRAINING = "training"  # a scenario: steps of it are no inference, so the two are never laid beside each other
+_SCENARIOS = {
+    "offline": "Offline", "server": "Server", "single-stream": "SingleStream", "multi-stream": "MultiStream",
+}  # fmt: skip
 _WORDS = {
     "graph": "CUDA graph",
     "transfers": "copies to and from the device",
@@ -81,6 +84,12 @@ def compare(run_points: Iterable[MeasuredPoint], table: PublishedTable) -> list[
         for point in points
         if _same_point(row, point)
     ]
+
+
+def scenario_of(workload: str | None) -> str | None:
+    """LoadGen's name of the scenario in a point's workload, `TRAINING` for a training step, else None."""
+    kind, _, rest = (workload or "").partition(":")
+    return TRAINING if kind == "train" else _SCENARIOS.get(rest.partition(":")[0]) if kind == "loadgen" else None
 
 
 def _same_point(row: PublishedRow, point: MeasuredPoint) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchrun.results.published.comparison import TRAINING, MeasuredPoint
+from benchrun.results.published.comparison import MeasuredPoint, scenario_of
 from benchrun.results.published.tables import Conditions
 from benchrun.results.statistics import mean_of_known
 
@@ -22,9 +22,6 @@ _ENGINE_LIBRARIES = {
     "migraphx": ("migraphx",),
 }
 _SETTING = re.compile(r"[:;,]?([a-z_]+)=([^;,]+)")
-_SCENARIOS = {
-    "offline": "Offline", "server": "Server", "single-stream": "SingleStream", "multi-stream": "MultiStream",
-}  # fmt: skip
 _TRANSFERS = {"exclude": "excluded", "include": "included", "off": "excluded", "on": "included"}
 
 
@@ -56,16 +53,11 @@ def run_points(record: RunRecord) -> list[MeasuredPoint]:
                 p99_ms=mean_of_known(each.p99_ms for each in summaries),
                 throughput_seq_s=mean_of_known(row.throughput_seq_s for row in rows),
                 status=record.status(planned),
-                scenario=_scenario(point.workload),
+                scenario=scenario_of(point.workload),
                 conditions=_conditions(record, planned, rows, clock, [each.n for each in summaries]),
             )
         )
     return found
-
-
-def _scenario(workload: str | None) -> str | None:
-    kind, _, rest = (workload or "").partition(":")
-    return TRAINING if kind == "train" else _SCENARIOS.get(rest.partition(":")[0]) if kind == "loadgen" else None
 
 
 def _conditions(

@@ -9,14 +9,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, cast, func, select
 
+from benchrun.results.layouts import LAYOUTS, split_layout
 from benchrun.results.schema import Environment, Measurement, Point, Run
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Points that differ in engine, dtype, batch and sequence length only: their figures may stand on one axis.
+    """Points that differ in engine, dtype, layout, batch and sequence length only: their figures may stand on one axis.
 
-    `overrides` is the JSON text of the model's changed settings. None: not recorded (imported points).
+    `workload` is without the layout, for padded, bucketed and packed points answer the same questions. `overrides` is the JSON
+    text of the model's changed settings. None: not recorded (imported points).
     """
 
     fingerprint: str
@@ -33,7 +35,9 @@ class Group:
             equals(Point.model, self.model),
             equals(Point.head, self.head),
             equals(Point.device, self.device),
-            equals(Point.workload, self.workload),
+            Point.workload.is_(None)
+            if self.workload is None
+            else Point.workload.in_([self.workload, *(f"{self.workload}:{layout}" for layout in LAYOUTS)]),
             Point.protocol == self.protocol,
             cast(Point.overrides, Text) == self.overrides,
         ]
@@ -87,8 +91,14 @@ def groups(connection: Connection) -> list[GroupEntry]:
         .where(inner.c.last.is_not(None))
         .group_by(*(inner.c[name] for name in ("fingerprint", *names)))
     )
-    found = [GroupEntry(Group(*row[:7]), int(row[7]), row[8]) for row in connection.execute(query)]
-    return sorted(found, key=lambda entry: entry.last, reverse=True)
+    found: dict[Group, GroupEntry] = {}
+    for row in connection.execute(query):
+        mix = split_layout(row.workload)
+        group = Group(*row[:5], mix[0] if mix else row.workload, row.protocol)
+        known = found.get(group)
+        count, last_of = (known.points, known.last) if known else (0, row.newest)
+        found[group] = GroupEntry(group, count + int(row[7]), max(last_of, row.newest))
+    return sorted(found.values(), key=lambda entry: entry.last, reverse=True)
 
 
 def machines(connection: Connection) -> list[Machine]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, select
 
 from benchrun.results.published import MeasuredPoint
+from benchrun.results.published.comparison import scenario_of
 from benchrun.results.published.tables import Conditions
 from benchrun.results.queries import CURRENT
 from benchrun.results.schema import Measurement
@@ -76,6 +77,7 @@ def measured_points(
                 p95_ms=_figure(row.p95_ms),
                 p99_ms=_figure(row.p99_ms),
                 throughput_seq_s=_figure(row.throughput_seq_s),
+                scenario=scenario_of(row.workload),
                 conditions=conditions(row.protocol, row.workload, facts.get((row.run_id, row.point_key), {})),
             )
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from benchrun.results.layouts import layout_gains, split_layout
+from benchrun.results.layouts import layout_gains, split_lengths
 from benchrun.results.statistics import mean_of_known
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def layout_tables(record: RunRecord) -> Iterator[RenderableType]:
     gains = layout_gains(record)
     blocks: dict[tuple[str | None, ...], list[PlannedPoint]] = {}
     for planned in record.points:
-        point, parts = planned.point, split_layout(planned.point.workload)
+        point, parts = planned.point, split_lengths(planned.point.workload)
         if parts:
             blocks.setdefault((point.model, point.head, point.dtype, point.device, parts[0]), []).append(planned)
     for names, points in blocks.items():
@@ -52,7 +52,7 @@ def _cells(record: RunRecord, planned: PlannedPoint, gains: Mapping[str, LayoutG
     yield f"{point.backend}:{point.variant}"
     yield str(point.batch)
     yield str(point.seq)
-    yield (split_layout(point.workload) or ("", ""))[1]
+    yield (split_lengths(point.workload) or ("", ""))[1]
     padding, tokens, rate = (
         mean_of_known(getattr(row, name) for row in rows)
         for name in ("padding_fraction", "tokens_s", "throughput_seq_s")

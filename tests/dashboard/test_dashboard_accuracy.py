@@ -98,7 +98,7 @@ def test_the_page_draws_one_workload_at_a_time(databases: Databases, monkeypatch
 def test_no_page_mixes_workloads(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     for workload, words in (
         ("loadgen:single-stream", "inputs never share an axis"),
-        ("loadgen:offline", "1 point without this figure"),
+        ("loadgen:offline", "inputs never share an axis"),
         ("train:adamw", "inputs never share an axis"),
     ):
         test = open_page("explore", str(databases("workloads")), monkeypatch, head="qa", workload=workload)
@@ -108,3 +108,4 @@ def test_no_page_mixes_workloads(databases: Databases, monkeypatch: pytest.Monke
             and f"workload {workload}" in said(test).replace("\\", "")
             and words in said(test)
         )
+        assert charts(test) == 1, "Offline has a rate and no latency: the rate is drawn"

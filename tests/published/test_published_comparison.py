@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchrun.results.published import Conditions, MeasuredPoint, compare, load, ratio, spell_differences
+from benchrun.results.published.comparison import TRAINING, scenario_of
 
 OURS = MeasuredPoint(
     model="bert-base",
@@ -40,6 +41,24 @@ def test_points_meet_rows_of_the_same_shape_and_dtype_only() -> None:
     assert "engine: published ait, here ait:default" in ait.differs
     assert "accumulation dtype: published fp16, not recorded here" in ait.unknown
     assert "percentile definition: not stated by the source, here linear" in ait.unknown
+
+
+def test_scenarios_are_named_and_training_meets_training_only() -> None:
+    names = [
+        scenario_of(each)
+        for each in ("loadgen:single-stream:fixed:padded", "train:adamw", "padded", None, "loadgen:odd")
+    ]
+    assert names == ["SingleStream", TRAINING, None, None, None]
+    steps = load("benchrun_h200_training")
+    trained = replace(OURS, head="qa", dtype="bf16", batch=32, seq=128, scenario=TRAINING)
+    assert [row.published.model for row in compare([trained], steps)] == ["bert-base"]
+    assert not compare([replace(trained, scenario=None)], steps)
+    ours = replace(trained, model="bert-large", batch=64, seq=384, scenario="Server")
+    found = compare([ours], load("benchrun_h200_loadgen"))
+    assert {row.published.scenario for row in found} == {"Server", "Offline"}
+    for row in found:
+        said = [each for each in row.differs if each.startswith("scenario")]
+        assert said == ([] if row.published.scenario == "Server" else ["scenario: published Offline, here Server"])
 
 
 def test_head_differs_in_words_not_in_silence() -> None:

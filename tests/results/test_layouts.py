@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchrun.results.document import document_schema, run_document
-from benchrun.results.layouts import layout_gain, layout_gains, split_layout
+from benchrun.results.layouts import layout_gain, layout_gains, split_layout, split_lengths
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
 from benchrun.results.rows import EnvironmentRow, MeasurementRow, PointRow, RunRow
 from benchrun.runner.cli.layout_table import layout_tables
@@ -53,7 +53,12 @@ def test_the_ideal_is_what_padding_leaves_to_gain() -> None:
 
 def test_workloads_are_split_into_mix_and_layout() -> None:
     assert split_layout(f"{MIX}:packed") == (MIX, "packed")
-    assert [split_layout(each) for each in (None, "padded", "loadgen:offline:fixed:packed", MIX)] == [None] * 4
+    assert split_layout("loadgen:server:auto:130ms:lognormal:177:32-384:packed") == (
+        "loadgen:server:auto:130ms:lognormal:177:32-384",
+        "packed",
+    )
+    assert [split_layout(each) for each in (None, "padded", "train:adamw", MIX)] == [None] * 4
+    assert split_lengths(f"{MIX}:packed") == (MIX, "packed") and split_lengths("loadgen:offline:fixed:packed") is None
 
 
 def test_points_are_compared_with_their_padded_twin() -> None:

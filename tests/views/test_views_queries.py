@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchrun.dashboard.labels import add_series
 from benchrun.results.published import load
 from benchrun.results.published.comparison import compare
 from benchrun.results.store import Store, open_store
@@ -263,6 +264,21 @@ def test_nothing_at_all(store: Store) -> None:
         assert latest_changes(connection).empty and latest_failures(connection).empty
         assert engine_evidence(connection, "none").empty and run_results(connection, "none").empty
         assert totals(connection).measurements == 0 and freshness(connection).runs == 0
+
+
+@pytest.mark.parametrize("mix", ["lengths:uniform:1-8", "loadgen:offline:lognormal:177:32-384"])
+def test_layouts_of_one_mix_share_an_axis(store: Store, mix: str) -> None:
+    points = [point(workload=f"{mix}:{layout}", batch=batch) for layout in ("padded", "packed") for batch in (1, 8)]
+    other = point(workload="padded")
+    store_run(store, run(1), [*points, other], {each.key: [cost(each)] for each in (*points, other)})
+    group = the_group(store, workload=mix)
+    with store.reading() as connection:
+        found = add_series(summarise(latest_results(connection, group)))
+        assert {entry.group.workload: entry.points for entry in groups(connection)} == {mix: 4, "padded": 1}
+        alone = add_series(summarise(latest_results(connection, the_group(store))))
+    assert set(found["point_key"]) == {each.key for each in points}
+    assert set(found["series"]) == {"torch:eager · padded", "torch:eager · packed"}
+    assert set(alone["series"]) == {"torch:eager"}
 
 
 def test_imported_points_are_groups_of_their_own(store: Store) -> None:
