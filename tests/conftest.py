@@ -17,8 +17,34 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # its processes ignore Ctrl-C, and so would every command that a test starts
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# modules that take longest on two cores, the longest first; a process of xdist gets whole modules, and one that begins
+# last would keep one core busy while the other has nothing left to do
+LONGEST = (
+    "runner/test_loadgen_command.py",
+    "accuracy/test_accuracy_trained.py",
+    "gate/test_gate_simulation.py",
+    "runner/test_hostile.py",
+    "runner/test_build_command.py",
+    "runner/test_sweep_command.py",
+    "gate/test_gate_suites.py",
+    "runner/test_lengths_sweep.py",
+    "runner/test_backends_command.py",
+    "runner/test_true_timing.py",
+    "gate/test_gate_interpreters.py",
+    "runner/test_train_command.py",
+)
+
 COMMAND = Path(sys.executable).with_name("benchrun")
 SECONDS = 240.0  # far more than any command here takes, so that a hang ends as a failure
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest modules first where several processes share the tests."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    folder = Path(__file__).parent
+    places = {folder / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from tests.conftest import Bench
 BUILT_IN = ("ait:cuda", "ait:rocm", "ort:cpu", "ort:cuda", "torch:eager", "torch:compile", "trt:tensorrt", "trt:rtx")
 ROOT = Path(__file__).parents[2]
 LEVELS = {"executed", "built", "compiled", "never run"}
+# a busy machine would have points measured again, which these tests are not about
+QUICK = ("--iterations", "10", "--warmup", "0", "--threads", "1", "--repeats", "0")
 TRT = "TensorRT is not installed: pip install tensorrt"
 tensorrt_is_absent = pytest.mark.skipif(
     installed_version("tensorrt") is not None, reason="TensorRT is installed here: nothing to refuse"
@@ -61,7 +63,7 @@ def test_the_table_fits_80_columns_and_says_why_not(bench: Bench) -> None:
 
 def test_what_has_run_or_was_built_here_is_told(bench: Bench) -> None:
     assert lines(bench)["torch:eager"]["verified"] == lines(bench)["trt:rtx"]["verified"] == "never run"
-    measured = bench("--backend", "torch", "--model", "tiny", "--seq", "8", "--iterations", "10", "--warmup", "0")
+    measured = bench("--backend", "torch", "--model", "tiny", "--seq", "8", *QUICK)
     assert measured.status == 0
     assert bench("build", "--backend", "trt:rtx", "--target", "SM86", "--model", "tiny", "--seq", "8").status == 0
     found = lines(bench)
@@ -113,8 +115,7 @@ def test_one_faulty_engine_stops_no_table(bench: Bench) -> None:
 
 
 def test_one_faulty_engine_stops_no_sweep(bench: Bench) -> None:
-    shapes = ("--model", "tiny", "--seq", "8", "--iterations", "10", "--warmup", "0")
-    outcome = bench("--backend", "torch,hostile-unsure", *shapes, "--json")
+    outcome = bench("--backend", "torch,hostile-unsure", "--model", "tiny", "--seq", "8", *QUICK, "--json")
     assert outcome.status == 1 and "report it" not in outcome.err
     found = {each["backend"]: each for each in outcome.document["points"]}
     assert (found["torch"]["status"], found["hostile-unsure"]["status"]) == ("ok", "skipped")
@@ -190,8 +191,7 @@ def test_a_sweep_of_an_absent_engine_alone_is_one_sentence(bench: Bench) -> None
 
 @tensorrt_is_absent
 def test_in_a_list_its_points_are_skipped_and_the_rest_is_measured(bench: Bench) -> None:
-    shapes = ("--model", "tiny", "--seq", "8,16", "--iterations", "10", "--warmup", "0")
-    outcome = bench("--backend", "torch,trt", *shapes, "--json")
+    outcome = bench("--backend", "torch,trt", "--model", "tiny", "--seq", "8,16", *QUICK, "--json")
     assert outcome.status == 1
     found = [(each["backend"], each["status"]) for each in outcome.document["points"]]
     assert sorted(found) == [("torch", "ok"), ("torch", "ok"), ("trt", "skipped"), ("trt", "skipped")]
