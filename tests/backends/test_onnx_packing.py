@@ -197,12 +197,13 @@ def test_only_the_packing_operators_keep_it_from_the_cpu(tmp_path: Path, model: 
 def library_converter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """ONNX Runtime's own converter, off the import path again afterwards: it brings modules named `constants` and the like."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
     from onnxruntime.transformers import convert_to_packing_mode
 
     yield convert_to_packing_mode
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    folder = str(Path(convert_to_packing_mode.__file__).parent)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(folder):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -233,7 +234,7 @@ def test_the_librarys_own_converter_makes_the_same_graph(
 
 def point(model: Model, batch: int = 4, seq: int = SEQ, **changes: Any) -> Point:
     options = tuple(sorted(changes.pop("options", {}).items()))
-    given = {"variant": "cuda", "device": "cuda:0", "dtype": "fp32", "workload": WORKLOAD} | changes
+    given: dict[str, Any] = {"variant": "cuda", "device": "cuda:0", "dtype": "fp32", "workload": WORKLOAD} | changes
     spec = model.spec
     return Point(
         spec.name, spec.weights, spec.head, "ort", batch=batch, seq=seq, protocol="p", options=options, **given
