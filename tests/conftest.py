@@ -24,6 +24,7 @@ LONGEST = (
     "accuracy/test_accuracy_trained.py",
     "gate/test_gate_simulation.py",
     "runner/test_hostile.py",
+    "dashboard/test_dashboard_browser.py",
     "runner/test_build_command.py",
     "runner/test_sweep_command.py",
     "gate/test_gate_suites.py",
@@ -32,6 +33,9 @@ LONGEST = (
     "runner/test_true_timing.py",
     "gate/test_gate_interpreters.py",
     "runner/test_train_command.py",
+    "dashboard/test_dashboard_pages.py",
+    "backends/test_torch.py",
+    "backends/test_torch_packed.py",
 )
 
 COMMAND = Path(sys.executable).with_name("benchrun")
