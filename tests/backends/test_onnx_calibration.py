@@ -102,7 +102,7 @@ def test_the_graph_is_named_by_the_texts_content(tmp_path: Path, model: Model) -
 
 def scales(path: Path) -> list[float]:
     """The scales of the activations of a stored graph."""
-    return scales_of(onnx.load(path)).tolist()
+    return [float(scale) for scale in scales_of(onnx.load(path))]
 
 
 def scales_of(model: Any) -> npt.NDArray[np.float64]:
