@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchrun.runner.gate.comparison import Comparison, compare_records
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def compare_runs(base: str, new: str, db: str | None, *, as_json: bool) -> int:
@@ -40,6 +43,8 @@ def print_comparison(found: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from benchrun.runner.gate.reports.terminal import shorten_names
+
     console = Console()
     console.print(Text(f"base {found.base}, new {found.new}", style="bold"))
     for remark in found.remarks:
@@ -48,13 +53,15 @@ def print_comparison(found: Comparison) -> None:
     for name, right in (("point", False), ("metric", False), ("base", True), ("new", True), ("time new ÷ base", True),
                         ("95 % of launches", True), ("launches", True)):  # fmt: skip
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "point", overflow="fold")
+    names, shared = shorten_names({each.key: each.label for each in found.points})
     for point in found.points:
+        name = names[point.key]
         for at, each in enumerate(point.metrics):
             interval = "–" if each.low is None or each.high is None else f"{each.low:.3f} … {each.high:.3f}"
             ratio = "–" if each.ratio is None else f"{each.ratio:.3f}"
             counts = f"{each.launches_base} / {each.launches_new}"
             figures = tuple("–" if value is None else f"{value:.4g}" for value in (each.base, each.new))
-            table.add_row(Text("" if at else point.label), each.metric, *figures, ratio, interval, counts)
+            table.add_row(Text("" if at else name), each.metric, *figures, ratio, interval, counts)
         for metric, values, pattern in (
             ("share of ceiling", (point.base.ceiling_share, point.new.ceiling_share), "{:.0%}"),
             ("J/seq", (point.base.joules_per_seq, point.new.joules_per_seq), "{:.4g}"),
@@ -63,9 +70,18 @@ def print_comparison(found: Comparison) -> None:
                 figures = tuple("–" if value is None else pattern.format(value) for value in values)
                 table.add_row("", metric, *figures, "", "", "")
         if not point.metrics:
-            table.add_row(Text(point.label), Text(point.remark, style="yellow"), "", "", "–", "", "")
+            table.add_row(Text(name), Text(point.remark, style="yellow"), "", "", "–", "", "")
     table.caption = "above 1 the new run is slower; the interval is of the launches alone, not of sessions"
+    if shared:
+        console.print(Text(f"{'all points' if len(found.points) > 1 else 'the point'}: {shared}", style="dim"))
     console.print(table, highlight=False)
+    _print_rest(console, found)
+
+
+def _print_rest(console: Console, found: Comparison) -> None:
+    """Flags, and points that only one run has."""
+    from rich.text import Text
+
     flagged: dict[tuple[str, str], list[str]] = {}  # points mostly have the same flags: one line for all that do
     for point in found.points:
         for name, side in (("base", point.base), ("new", point.new)):

@@ -280,7 +280,8 @@ class GateProgress:
             return
         bad = [each for each in update.launch.readings if each.status != "ok"]
         told = f", {len(bad)} not ok: {bad[0].status} {bad[0].error}".rstrip() if bad else ""
-        self.tell(f"launch {update.taken} · {stage} · {order.side} · {count} · {update.seconds:.1f} s{told}")
+        known = f" of at least {update.taken + update.left}" if update.left > 1 else ""
+        self.tell(f"launch {update.taken}{known} · {stage} · {order.side} · {count} · {update.seconds:.1f} s{told}")
 
     def point(self, update: Update) -> None:
         """A point inside a launch."""

@@ -53,14 +53,14 @@ def find_point(points: Sequence[SeriesPoint], text: str, hardware: str | None) -
     machine last measured on, unless `hardware` is (the start of) a fingerprint. And on how many other machines it was
     measured.
     """
-    from benchrun.runner.cli.tables import point_name
+    from benchrun.runner.gate.comparison import label_row
 
     wanted = text.lower().split()
     if not wanted:
         raise UsageError("name a point: some words of its name, like 'benchrun history torch:eager bert-base b1 s128'")
     if not points:
         raise UsageError("there are no measured points yet: measure some with 'benchrun --backend torch'")
-    names = {each.point.key: point_name(each.point) for each in points}
+    names = {each.point.key: label_row(each.point) for each in points}
     hits = [key for key in names if key == text.strip()]
     if not hits and len(wanted) == 1 and len(text.strip()) >= 4:
         hits = [key for key in names if key.startswith(wanted[0])]
@@ -90,13 +90,13 @@ def _listing(keys: Sequence[str], names: dict[str, str]) -> str:
 
 def history_document(found: SeriesPoint, history: PointHistory) -> dict[str, Any]:
     """Plain JSON values, version 1."""
-    from benchrun.runner.cli.tables import point_name
+    from benchrun.runner.gate.comparison import label_row
 
     document: dict[str, Any] = plain_json(
         {
             "schema": "benchrun.history/1",
             "point": found.point.key,
-            "label": point_name(found.point),
+            "label": label_row(found.point),
             "fingerprint": found.fingerprint,
             "metric": history.metric,
             "commits": [
@@ -125,9 +125,10 @@ def history_parts(found: SeriesPoint, others: int, history: PointHistory) -> Ite
     from rich.table import Table
     from rich.text import Text
 
-    from benchrun.runner.cli.tables import DASH, milliseconds, point_name
+    from benchrun.runner.cli.tables import DASH, milliseconds
+    from benchrun.runner.gate.comparison import label_row
 
-    yield Text(f"{point_name(found.point)}  {found.point.key}", style="bold")
+    yield Text(f"{label_row(found.point)}  {found.point.key}", style="bold")
     where = f"hardware {found.fingerprint}" + (f"; also measured on {others} other machines" if others else "")
     yield Text(where, style="dim")
     yield Text(_conclusion(history))

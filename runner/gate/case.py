@@ -87,9 +87,9 @@ class Case:
         """A verdict with all figures that there are."""
         screen, end, settings = self.screen, self.confirmation, self.settings
         metric = METRICS[self.plan.metrics[m]]
-        tested, escalated = bool(end.tested[m, j]), bool(screen.escalated[m, j])
-        base, new = (end.base, end.new) if tested else (screen.pairs.base, screen.pairs.new)
-        figures = (end.difference, end.margin, end.sd) if tested else (screen.difference, screen.margin, screen.sd)
+        escalated, later = bool(screen.escalated[m, j]), math.isfinite(end.difference[m, j])
+        base, new = (end.base, end.new) if later else (screen.pairs.base, screen.pairs.new)
+        figures = (end.difference, end.margin, end.sd) if later else (screen.difference, screen.margin, screen.sd)
         difference, margin, sd = (float(each[m, j]) for each in figures)
         launches = int(base[:, j].sum())
         upper = difference + margin

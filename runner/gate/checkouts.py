@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from benchrun.runner.gate.interpreters import clean_variables
 INSTALL = "pip install --quiet ."
 INSTALL_S = 3600.0
 KEPT = 8  # sides in the cache
+LAYOUT = 2  # of a side's folder: another one is never reused
 _LINK = "_benchrun_gate.pth"
 
 
@@ -77,7 +79,7 @@ def check_out(repository: Path, commit: str, install: str | None, root: Path) ->
     from filelock import FileLock
 
     command = INSTALL if install is None else install
-    recipe = {"commit": commit, "install": command, "environment": _own_environment()}
+    recipe = {"layout": LAYOUT, "commit": commit, "install": command, "environment": _own_environment()}
     name = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:24]
     sides = root / "sides"
     sides.mkdir(parents=True, exist_ok=True)
@@ -112,8 +114,7 @@ def _make(repository: Path, commit: str, command: str, folder: Path) -> str:
     if done.returncode:
         raise UsageError(f"no virtual environment can be made for {commit[:12]}: {_last(done.stderr or done.stdout)}")
     _inherit(folder)
-    if inherits_pip:
-        _write_pip(folder)
+    _write_scripts(folder)
     if not command.strip():
         return ""
     before = _installed(folder)
@@ -139,14 +140,24 @@ def _inherit(folder: Path) -> None:
         (site / _LINK).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _write_pip(folder: Path) -> None:
-    """The inherited pip under the side's interpreter, so that a bare `pip` never changes the gate's own environment."""
-    script = folder / "venv" / "bin" / "pip"
-    script.write_text(
-        f"#!/bin/sh\nexec '{_python(folder)}' -m pip \"$@\"\n",
-        encoding="utf-8",
+def _write_scripts(folder: Path) -> None:
+    """The programs of the inherited packages (pip, pytest, …) under the side's interpreter: a bare `pip` never changes
+    the gate's own environment, and a bare `pytest` never measures what is installed there. What the side installs itself
+    takes their place.
+    """
+    code = (
+        "import sys; from importlib.metadata import EntryPoint; sys.argv[0] = {0!r}; "
+        "sys.exit(EntryPoint({0!r}, {1!r}, {2!r}).load()())"
     )
-    script.chmod(0o755)
+    for each in metadata.entry_points(group="console_scripts"):
+        script = folder / "venv" / "bin" / each.name
+        if Path(each.name).name != each.name or script.exists():
+            continue
+        program = code.format(each.name, each.value, each.group)
+        script.write_text(
+            f'#!/bin/sh\nexec {shlex.quote(str(_python(folder)))} -P -c {shlex.quote(program)} "$@"\n', encoding="utf-8"
+        )
+        script.chmod(0o755)
 
 
 def _site_folders(folder: Path) -> list[Path]:

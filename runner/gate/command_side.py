@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import statistics
 import subprocess
@@ -33,6 +35,8 @@ OUT = "{out}"
 FORMATS = ("pytest-benchmark",)
 LARGEST_BYTES = 1 << 30
 LAST_WORDS = 300
+_PYTHONS = re.compile(r"python[0-9.]*|py\.test|pytest")
+_TELLING = re.compile(r"^(E\s+)?[\w.]*(Error|Exception)\b|\b(?i:error):")
 
 
 class CommandFailed(Exception):
@@ -135,8 +139,7 @@ class CommandSide:
         with tempfile.TemporaryDirectory(prefix="benchrun-gate-") as folder:
             out = Path(folder) / "benchmark.json"
             pid, code, said = self._start([each.replace(OUT, str(out)) for each in self._arguments])
-            last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
-            words = f"; its last words: {clean_line(last, LAST_WORDS)}" if last else ""
+            words = find_last_words(said)
             if code is None:
                 raise CommandFailed("timeout", f"the command took longer than --timeout {self._timeout_s:g} s")
             if code < 0:
@@ -186,6 +189,23 @@ def split_command(text: str, name: str) -> tuple[str, ...]:
             f"such as pytest bench --benchmark-json {OUT}"
         )
     return arguments
+
+
+def check_program(arguments: tuple[str, ...], interpreter: Interpreter, side: str) -> None:
+    """Refuse a bare `pytest` or `python3.x` that a side with an interpreter of its own lacks and PATH has elsewhere: both
+    sides would measure what is installed there. Raises UsageError.
+    """
+    program = arguments[0]
+    if interpreter.python is None or os.sep in program or not _PYTHONS.fullmatch(program):
+        return
+    own = Path(interpreter.python).parent
+    found = shutil.which(program, path=interpreter.environment.get("PATH") or os.defpath)
+    if found is not None and Path(found).parent != own:
+        raise UsageError(
+            f"the {side} side's environment has no {program}: {found} of another environment would run, and measure what "
+            f"is installed there. Add it to that environment (for git refs: --install 'pip install . {program}'), or say "
+            "python -m pytest"
+        )
 
 
 def read_suite(data: bytes, here: str) -> Suite:
@@ -253,6 +273,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     if process.returncode is None:
         process.wait()
+
+
+def find_last_words(said: str) -> str:
+    """What a command said last, and before that the last line that names an error, for pytest ends with a mere count;
+    empty of nothing.
+    """
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    telling = next((line for line in reversed(lines[:-1]) if _TELLING.search(line)), "")
+    words = clean_line(lines[-1].strip("= "), LAST_WORDS)
+    return f"; its last words: {clean_line(telling, LAST_WORDS)} … {words}" if telling else f"; its last words: {words}"
 
 
 def _tail(log: IO[bytes]) -> str:

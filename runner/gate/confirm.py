@@ -25,7 +25,7 @@ class Confirmation:
     """The outcome of stage 2 for M metrics by P points; figures are NaN where a pair was not tested.
 
     `fresh_difference` and `p` come from the fresh launches, `difference` and `margin` (two-sided interval) from all
-    k1 + k2.
+    k1 + k2, or as many as there are where launches are still to come.
     """
 
     standing: Standing
@@ -77,13 +77,15 @@ def confirm_points(table: Table, settings: GateSettings, screen: Screen) -> Conf
     sd = np.sqrt(((all_base.n - 1) * all_base.var + (all_new.n - 1) * all_new.var) / freedom)
     p, p_adjusted, fresh_difference, difference, margin = (np.full(shape, np.nan) for _ in range(5))
     tested = ready
-    if ready.any():
+    # a run that a bound ended shows what its launches say so far; they decide nothing
+    shown = ready | (screen.escalated & waiting & (fresh.valid > 0))
+    if shown.any():
         alone = welch(fresh_base, fresh_new)
         together = welch(all_base, all_new)
         p = np.where(ready, alone.p_greater(), np.nan)
         fresh_difference = np.where(ready, alone.difference, np.nan)
-        difference = np.where(ready, together.difference, np.nan)
-        margin = np.where(ready, together.margin(settings.confidence), np.nan)
+        difference = np.where(shown, together.difference, np.nan)
+        margin = np.where(shown, together.margin(settings.confidence), np.nan)
     family = np.argwhere(screen.escalated)
     if len(family):
         values = [float(p[m, j]) if tested[m, j] and np.isfinite(p[m, j]) else 1.0 for m, j in family]

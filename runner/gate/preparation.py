@@ -66,7 +66,7 @@ def find_places(request: GateRequest, folder: Path, cache: Path, tell: Tell) -> 
     """Set both sides up. Raises UsageError where one cannot be."""
     base, new = request.base, request.new
     if base.ref and not (new.ref or new.python):
-        new = replace(new, ref="HEAD")
+        new = replace(new, ref=base.ref if request.aa else "HEAD")
     places: dict[Side, Place] = {}
     for side, asked in zip(SIDES, (base, new), strict=True):
         places[side] = find_place(asked, request.install, folder, cache, tell)
@@ -225,10 +225,14 @@ def settle_acceptances(request: GateRequest, folder: Path, base_commit: str | No
     settled = []
     for each in request.accepted:
         expired = False
-        if each.expiry:
+        expiry = each.expiry
+        if expiry:
             commit = (base_commit or "HEAD").removesuffix("+dirty")
-            expired = contains(folder, commit, each.expiry) is not False
-        settled.append(Acceptance(each.point, each.reason, each.expiry, expired))
+            known = contains(folder, commit, expiry)
+            expired = known is not False
+            if known is None:
+                expiry = f"{expiry}, which git does not know here"
+        settled.append(Acceptance(each.point, each.reason, expiry, expired))
     return tuple(settled)
 
 

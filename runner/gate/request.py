@@ -102,11 +102,21 @@ def check_gate(request: GateRequest) -> None:
         foreign = [name for name in request.metrics if name != "p50"]
         if foreign:
             raise UsageError(f"a suite of pytest-benchmark gates by p50 only, not by {', '.join(foreign)}")
+    _check_bounds(request.settings)
     unknown = [name for name in request.metrics if name not in METRICS]
     if unknown:
         raise UsageError(f"the gate cannot go by {', '.join(unknown)}: choose from {', '.join(METRICS)}")
     if request.seed is not None and not 0 <= request.seed <= LARGEST_SEED:
         raise UsageError(f"--seed {request.seed}: it must be from 0 to {LARGEST_SEED}")
+
+
+def _check_bounds(settings: GateSettings) -> None:
+    least = 2 * (settings.screen_launches + settings.warmup)
+    if settings.max_launches is not None and settings.max_launches < least:
+        raise UsageError(
+            f"--max-launches {settings.max_launches} decides nothing: stage 1 takes {least}, both sides together"
+            + (", with the two discarded ones" if settings.warmup else "")
+        )
 
 
 def _check_workloads(request: GateRequest) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchrun.runner.environment import benchrun_version
 from benchrun.runner.errors import UsageError
-from benchrun.runner.gate.command_side import CommandSide
+from benchrun.runner.gate.command_side import CommandSide, check_program
 from benchrun.runner.gate.control import ControlWorkload
 from benchrun.runner.gate.decision import decide
 from benchrun.runner.gate.launches import SIDES, WARMUP, GatePlan, PlannedPoint, Side
@@ -143,6 +143,8 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
     }
     check_sides(described["base"], described["new"], aa=request.aa)
     threads = default_threads(request.sweep.get("threads"))
+    for side in SIDES:
+        check_program(arguments[side], place_interpreter(places[side], threads), side)
     runners: dict[Side, CommandSide] = {
         side: CommandSide(
             store,

@@ -141,14 +141,14 @@ def _merge(plan: GatePlan, launches: list[Launch]) -> tuple[list[Launch], list[s
     taken: list[Launch] = []
     for (_, order), claims in sorted(by_place.items()):
         if len({_head(each) for each in claims}) > 1:
-            broken.append(f"two different launches claim place {order} of the session")
+            broken.append(f"two different launches claim place {order + 1} of the session")
         # a worker that died was followed by another one; the rows of a copy meet their likes in _find_copies
         taken.append(claims[0] if len(claims) == 1 else _join(sorted(claims, key=repr)))
     sessions = {each.session for each in taken}
     if len(sessions) > 1:
         broken.append(f"the launches come from {len(sessions)} sessions: both sides have to be measured in one")
     broken += [
-        f"launch {each.order} is booked as {each.side} but ran {each.subject!r}, not {plan.subject(each.side)!r}"
+        f"launch {each.order + 1} is booked as {each.side} but ran {each.subject!r}, not {plan.subject(each.side)!r}"
         for each in taken
         if each.subject != plan.subject(each.side)
     ]

@@ -148,7 +148,7 @@ def describe_loss(table: Table, plan: GatePlan, settings: GateSettings, standing
 
     i = int(np.flatnonzero(standing.lost[:, j])[0])
     launch = table.launches[i]
-    where = f"launch {launch.order} ({launch.side})"
+    where = f"launch {launch.order + 1} ({launch.side})"  # as progress counts them
     reading = table.readings.get(i * len(table.points) + j)
     if reading is None:
         return f"no row from {where}"

@@ -62,7 +62,7 @@ def test_cases_are_what_they_are_called() -> None:
         (QUIET, "PASS: 6 of 6 points checked, none is 5 % slower"),
         (FAILED, "FAIL: 1 of 6 points FAIL"),
         (LOST, "NOT VALID: 1 of 6 points missing; 1 of 6 points invalid"),
-        (STOPPED, "INCONCLUSIVE: 1 of 6 points could not be told"),
+        (STOPPED, "INCONCLUSIVE: 1 of 6 points undecided"),
         (ACCEPTED, "PASS: 1 of 6 points slower, accepted"),
         (make_outcome(make_plan(1)), "PASS: the one point checked, none is 5 % slower"),
     ],

@@ -357,7 +357,7 @@ def test_the_command_tells_its_verdict_and_shows_it_again(
                 "--junit", "gate.xml")  # fmt: skip
     assert ran.status == 1, ran.err
     document = json.loads(ran.out)
-    assert "launch 3 · screening · base · 2 points" in ran.err
+    assert "launch 3 of at least 8 · screening · base · 2 points" in ran.err
     assert (tmp_path / "gate.xml").read_text().startswith("<?xml")
     shown = bench("gate", "show", "last", "--json")
     assert (shown.status, shown.out) == (1, ran.out)

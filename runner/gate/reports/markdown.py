@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from benchrun.results.exporters.markdown import escape
@@ -12,6 +13,7 @@ from benchrun.runner.gate.reports.wording import (
     explain,
     finds,
     interval,
+    launches_a_side,
     needs_words,
     percent,
     point_names,
@@ -53,17 +55,16 @@ def gate_markdown(outcome: GateOutcome) -> str:
     for point in ordered[:MOST_ROWS]:
         by_name = {each.metric: each for each in point.metrics}
         cells = [
-            f"{change(each)} ({interval(each)})" if (each := by_name.get(name)) is not None else DASH
-            for name in metrics
+            f"{change(each)} ({interval(each)})" if each is not None and math.isfinite(each.ratio) else DASH
+            for each in (by_name.get(name) for name in metrics)
         ]
-        used = max((each.launches for each in point.metrics), default=0)
         lines.append(
             _row(
                 [
                     f"{MARKS[word(point)]} {word(point)}",
                     quote(names[point.point]),
                     *cells,
-                    str(used),
+                    str(launches_a_side(point)),
                     percent(finds(outcome, point)),
                 ]
             )

@@ -17,6 +17,7 @@ from benchrun.runner.gate.reports.wording import (
     explain,
     finds,
     interval,
+    launches_a_side,
     needs_words,
     percent,
     point_names,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from benchrun.runner.gate.outcome import GateOutcome
-    from benchrun.runner.gate.verdict import PointVerdict
 
 STYLES = {
     "FAIL": "bold red",
@@ -43,6 +43,7 @@ STYLES = {
     "PASS": "green",
     "NEW": "cyan",
 }
+LAST_WORDS = 3  # of a single point's name that the table shows: batch, sequence, device
 WIDE = 110  # columns from which on the table shows intervals
 
 
@@ -80,7 +81,8 @@ def gate_parts(outcome: GateOutcome, width: int) -> Iterator[RenderableType]:
     for remark in remarks(outcome):
         yield from _wrapped(remark, width)
     short, shared = shorten_names(names)
-    yield Text(f"all points: {shared}" if shared else "", style="dim")
+    if shared:
+        yield Text(f"{'all points' if len(names) > 1 else 'the point'}: {shared}", style="dim")
     yield _table(outcome, width, short)
     yield Text(_stored(outcome), style="dim")
 
@@ -125,20 +127,20 @@ def _table(outcome: GateOutcome, width: int, names: dict[str, str]) -> Renderabl
             Text(word(point), style=STYLES[word(point)]),
             Text(names[point.point]),
             *cells,
-            _launches(point),
+            str(launches_a_side(point)),
             percent(finds(outcome, point)),
         )
     return table
 
 
-def _launches(point: PointVerdict) -> str:
-    used = max((each.launches for each in point.metrics), default=0)
-    return str(used or max(point.launches_base, point.launches_new))
-
-
 def shorten_names(names: dict[str, str]) -> tuple[dict[str, str], str]:
-    """Names without what all of them share, so that what differs fits the table; and what that is."""
+    """Names without what all of them share, so that what differs fits the table; and what that is. Of one name that is
+    its beginning.
+    """
     words = {key: name.split(" ") for key, name in names.items()}
+    if len(names) == 1 and len(*words.values()) > LAST_WORDS:
+        ((key, parts),) = words.items()
+        return {key: " ".join(parts[-LAST_WORDS:])}, " ".join(parts[:-LAST_WORDS])
     if len(names) < 2 or len({len(each) for each in words.values()}) != 1:
         return names, ""
     columns = [set(column) for column in zip(*words.values(), strict=True)]

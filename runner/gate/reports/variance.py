@@ -109,7 +109,7 @@ def _table(report: NoiseReport, width: int, names: dict[str, str]) -> Renderable
         for each in point.figures:
             if each.metric == "p50":
                 table.add_row(Text(names[point.key]), *_cells(each))
-    table.caption = "of p50, the launches' medians; throughput is in --json"
+    table.caption = "of p50, the launches' medians; throughput is in --json; drift –: none that is certain"
     return table
 
 

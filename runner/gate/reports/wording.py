@@ -55,7 +55,7 @@ def title(outcome: GateOutcome) -> str:
         parts.append(f"{_count(failed, total)} FAIL")
     if accepted:
         parts.append(f"{_count(accepted, total)} slower, accepted")
-    for name, text in (("MISSING", "missing"), ("INVALID", "invalid"), ("INCONCLUSIVE", "could not be told")):
+    for name, text in (("MISSING", "missing"), ("INVALID", "invalid"), ("INCONCLUSIVE", "undecided")):
         if counts[name]:
             parts.append(f"{_count(counts[name], total)} {text}")
     if not parts:
@@ -127,11 +127,11 @@ def explain(point: PointVerdict) -> list[str]:
                 continue  # the same launches are missing for every metric
             reasons.add(text)
             found.append(_explain_metric(point, metric, text))
-    found += [
-        f"limit {clean_name(each.limit)}: {each.verdict}" + (f", {clean_reason(each.reason)}" if each.reason else "")
-        for each in point.limits
-        if each.verdict != "PASS"
-    ]
+    for each in point.limits:
+        if each.verdict != "PASS":
+            text = clean_reason(each.reason)
+            told = not text or text in reasons  # what is missing for the metrics is missing for the limits too
+            found.append(f"limit {clean_name(each.limit)}: {each.verdict}" + ("" if told else f", {text}"))
     if point.accepted:
         found.append(f"accepted: {clean_reason(point.accepted)}")
     return [*found, *(clean_reason(each) for each in point.notes)]
@@ -150,6 +150,12 @@ def _explain_metric(point: PointVerdict, metric: MetricVerdict, reason: str) -> 
     if metric.verdict == "INCONCLUSIVE" and math.isfinite(metric.detectable_slowdown):
         parts.append(f"so many launches find {percent(metric.detectable_slowdown)} or more")
     return "; ".join(parts)
+
+
+def launches_a_side(point: PointVerdict) -> int:
+    """Launches that the point's figures come from; where there are no figures, those that were taken."""
+    used = max((each.launches for each in point.metrics), default=0)
+    return used or max(point.launches_base, point.launches_new)
 
 
 def needs_words(point: PointVerdict) -> bool:
