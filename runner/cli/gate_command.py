@@ -280,7 +280,7 @@ class GateProgress:
             return
         bad = [each for each in update.launch.readings if each.status != "ok"]
         told = f", {len(bad)} not ok: {bad[0].status} {bad[0].error}".rstrip() if bad else ""
-        known = f" of at least {update.taken + update.left}" if update.left > 1 else ""
+        known = f" of at least {update.taken + update.left}" if update.left else ""
         self.tell(f"launch {update.taken}{known} · {stage} · {order.side} · {count} · {update.seconds:.1f} s{told}")
 
     def point(self, update: Update) -> None:
