@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchrun.dashboard.formats import DASH, figure, ratio, short
 from benchrun.dashboard.markup import Cell, Column, table
-from benchrun.results.layouts import split_layout
+from benchrun.results.layouts import layout_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +38,7 @@ def _ours(beside: Sequence[ComparisonRow]) -> Iterator[dict[str, Any]]:
     ours = {(row.measured.engine, row.measured.conditions.workload, row.measured.batch): row.measured for row in beside}
     for each in ours.values():
         if each.avg_ms is not None:
-            _, layout = split_layout(each.conditions.workload) or ("", "")
-            name = f"{each.engine} {layout}".strip()
+            name = f"{each.engine} {layout_of(each.conditions.workload)}".strip()
             series, note = short(f"{name}, {each.hardware} (ours)", 64), f"ours, {each.head}, {each.dtype}"
             yield {"series": series, "ours": True, "batch": each.batch, "ms": each.avg_ms, "note": note}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchrun.dashboard.formats import distinct_short, engine_text, known, settings, short
-from benchrun.results.layouts import split_layout
+from benchrun.results.layouts import layout_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,9 @@ def add_series(points: pd.DataFrame, ignored: tuple[str, ...] = ()) -> pd.DataFr
     parts = [[engine] for engine in engines]
     if points["dtype"].nunique(dropna=False) > 1:
         _append(parts, points["dtype"].map(lambda value: short(value, 12)))
-    layouts = [_layout(workload) for workload in points.get("workload", ())]  # artefacts have none
+    layouts = [
+        layout_of(workload) if known(workload) else "" for workload in points.get("workload", ())
+    ]  # artefacts have none
     if len(set(layouts)) > 1:
         _append(parts, layouts)
     for name, values in _differing(options).items():
@@ -37,10 +39,6 @@ def add_series(points: pd.DataFrame, ignored: tuple[str, ...] = ()) -> pd.DataFr
     shown = distinct_short(whole, 64)
     names = distinct_short(engines, 40)
     return points.assign(engine=[names[engine] for engine in engines], series=[shown[text] for text in whole])
-
-
-def _layout(workload: Any) -> str:
-    return (split_layout(workload if known(workload) else None) or ("", ""))[1]
 
 
 def _append(parts: list[list[str]], values: Any) -> None:

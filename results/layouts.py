@@ -40,6 +40,16 @@ def split_layout(workload: str | None) -> tuple[str, str] | None:
     return (mix, layout) if mix.startswith(KINDS) and layout in LAYOUTS else None
 
 
+def layout_of(workload: str | None) -> str:
+    """The layout of a workload; empty for one that knows none."""
+    return (split_layout(workload) or ("", ""))[1]
+
+
+def with_layouts(mix: str) -> tuple[str, ...]:
+    """The workloads that `split_layout` takes apart into `mix`, and `mix` itself."""
+    return (mix, *(f"{mix}:{layout}" for layout in LAYOUTS))
+
+
 def split_lengths(workload: str | None) -> tuple[str, str] | None:
     """The same for mixes of lengths only."""
     return split_layout(workload) if (workload or "").startswith(LENGTHS) else None

@@ -124,7 +124,6 @@ class Bench:
             self._model = load_model(self.assignment.spec, self.assignment.max_seq)
             # the libraries' objects live as long as the process: looking at all of them took 0.4 s of each of three collections a point
             gc.freeze()
-            gc.enable()  # the worker began without
         return self._model
 
     @property
@@ -159,7 +158,7 @@ class Bench:
     def begin(self, progress: Progress) -> None:
         """The build of a point begins: its peaks of memory count from here, and so does --timeout, for what came before was not the
         engine's work."""
-        gc.enable()  # whatever was imported by now
+        gc.enable()  # the worker began without
         memory.reset_peak()
         self._most_device_bytes = None
         progress.enter("build")

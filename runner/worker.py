@@ -96,7 +96,7 @@ def main() -> None:
     events = os.fdopen(int(sys.argv[1]), "w")
     os.dup2(2, 1)  # what engines print belongs into the log, not on a command's standard output
     channel = Channel(events, sys.stdin)
-    gc.disable()  # until the model is loaded: a quarter of the time that importing PyTorch takes went into looking for garbage
+    gc.disable()  # until the first build begins: a quarter of the time that importing PyTorch takes went into looking for garbage
     assignment = decode_assignment(sys.stdin.readline())
     Worker(assignment, channel).run()
     channel.send("done")

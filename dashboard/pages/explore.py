@@ -181,11 +181,7 @@ def _say_best(drawn: pd.DataFrame, figure: Figure, limit: float) -> None:
 
 def _show_heat_maps(filters: Filters, points: pd.DataFrame) -> Shown:
     with st.container(horizontal=True, gap="small"):
-        figure = FIGURES[
-            filters.choose(
-                "cell", "Figure", {name: value.axis for name, value in FIGURES.items()}, default=_usual_figure(points)
-            )
-        ]
+        figure = _choose_figure(filters, "cell", points)
     placed = points[points["batch"].notna() & points["seq"].notna()]
     span = value_span(placed, figure)
     charts = {}
@@ -202,11 +198,7 @@ def _show_heat_maps(filters: Filters, points: pd.DataFrame) -> Shown:
 def _show_table(filters: Filters, points: pd.DataFrame) -> Shown:
     names = _by_name(points["series"])
     with st.container(horizontal=True, gap="small"):
-        figure = FIGURES[
-            filters.choose(
-                "column", "Figure", {name: value.axis for name, value in FIGURES.items()}, default=_usual_figure(points)
-            )
-        ]
+        figure = _choose_figure(filters, "column", points)
         reference = filters.choose(
             "reference",
             "Speed-up against",
@@ -217,6 +209,11 @@ def _show_table(filters: Filters, points: pd.DataFrame) -> Shown:
     chosen = next(name for name in names if token(name) == reference)
     st.html(speedup_table(points, figure, chosen))
     return Shown([text for text in explain_missing(points, [figure.column]) if "without figures" not in text])
+
+
+def _choose_figure(filters: Filters, name: str, points: pd.DataFrame) -> Figure:
+    options = {key: value.axis for key, value in FIGURES.items()}
+    return FIGURES[filters.choose(name, "Figure", options, default=_usual_figure(points))]
 
 
 def _usual_figure(points: pd.DataFrame) -> str:

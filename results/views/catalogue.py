@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, cast, func, select
 
-from benchrun.results.layouts import LAYOUTS, split_layout
+from benchrun.results.layouts import split_layout, with_layouts
 from benchrun.results.schema import Environment, Measurement, Point, Run
 
 
@@ -35,9 +35,7 @@ class Group:
             equals(Point.model, self.model),
             equals(Point.head, self.head),
             equals(Point.device, self.device),
-            Point.workload.is_(None)
-            if self.workload is None
-            else Point.workload.in_([self.workload, *(f"{self.workload}:{layout}" for layout in LAYOUTS)]),
+            Point.workload.in_(with_layouts(self.workload)) if self.workload else equals(Point.workload, self.workload),
             Point.protocol == self.protocol,
             cast(Point.overrides, Text) == self.overrides,
         ]

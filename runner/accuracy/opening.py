@@ -64,7 +64,7 @@ def open_tokenizer(settings: Mapping[str, Any], spec: ModelSpec) -> TextTokenize
 
     given = settings.get("tokenizers", {}).get(spec.name)
     if given is None:
-        found = tokenisation.find_tokenizer([Path(spec.weights_path)] if spec.weights_path else [])
+        found = tokenisation.find_own(spec.weights_path)
         if found is None:
             raise ModelError(
                 f"{spec.name} has no tokenizer beside its weights: copy tokenizer.json or vocab.txt of the checkpoint there, or "

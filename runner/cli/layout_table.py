@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from benchrun.results.layouts import layout_gains, split_lengths
+from benchrun.results.layouts import layout_gains, layout_of, split_lengths
 from benchrun.results.statistics import mean_of_known
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _cells(record: RunRecord, planned: PlannedPoint, gains: Mapping[str, LayoutG
     yield f"{point.backend}:{point.variant}"
     yield str(point.batch)
     yield str(point.seq)
-    yield (split_lengths(point.workload) or ("", ""))[1]
+    yield layout_of(point.workload)
     padding, tokens, rate = (
         mean_of_known(getattr(row, name) for row in rows)
         for name in ("padding_fraction", "tokens_s", "throughput_seq_s")

@@ -182,15 +182,13 @@ def _printed(rows: Sequence[PublishedRow], odd: set[int]) -> Table:
     """Columns that say the same in every row are left out: `_block_title` has them."""
     figures = [(name, caption) for name, caption in _FIGURES if any(name in row.printed for row in rows)]
     words = [name for name in _WORDS if len({getattr(row, name) for row in rows}) > 1]
-    notes = any(0 < len(row.note) <= _SHORT or row.status != "ok" or row.order in odd for row in rows)
+    notes = any(_beside_note(row) or row.status != "ok" or row.order in odd for row in rows)
     lengths = ("seq",) if len({row.seq for row in rows}) > 1 else ()
     captions = (*lengths, "batch", *words, *(caption for _, caption in figures), *(("",) if notes else ()))
     shown = _grid(*captions, left=(*words, ""))
     for row in rows:
         status = {"oom": "OOM", "blank": "(blank)"}.get(row.status, "")
-        note = " ".join(
-            filter(None, (status, "*" if row.order in odd else "", row.note if len(row.note) <= _SHORT else ""))
-        )
+        note = " ".join(filter(None, (status, "*" if row.order in odd else "", _beside_note(row))))
         cells = [
             *(str(row.seq or DASH) for _ in lengths),
             str(row.batch or DASH),
@@ -204,6 +202,11 @@ def _printed(rows: Sequence[PublishedRow], odd: set[int]) -> Table:
 _ROOMY = 8  # columns that fit into 80 characters two apart
 _SHORT = 12  # characters of a note that fit into a column; longer ones stand under the table
 _WORDS = ("section", "devices", "scenario", "precision")
+
+
+def _beside_note(row: PublishedRow) -> str:
+    """The note where it is short enough for a column."""
+    return row.note if len(row.note) <= _SHORT else ""
 
 
 def _block_title(key: Sequence[str], rows: Sequence[PublishedRow]) -> str:

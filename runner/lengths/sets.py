@@ -58,15 +58,16 @@ def find_windows(
 ) -> tuple[list[Tokens], dict[str, int]]:
     """(ids, token types) of all windows of a SQuAD file at `seq` tokens, in order, and how many there are. Raises UsageError."""
     data = read_squad_source(lengths.source, files)
-    windows = make_windows(data.questions, open_tokenizer(spec, "lengths:squad"), check_windows(seq, spec))
+    tokenizer = open_tokenizer(spec, "lengths:squad")
+    windows = make_windows(data.questions, tokenizer, check_windows(seq, tokenizer))
     found: list[Tokens] = [(window.row.ids, window.row.types) for window in windows]
     return found, {"questions": len(data.questions), "windows": len(found)}
 
 
-def check_windows(seq: int, spec: ModelSpec) -> WindowRules:
+def check_windows(seq: int, tokenizer: TextTokenizer) -> WindowRules:
     """BERT's rules for windows of `seq` tokens. Raises UsageError where a question may leave no room for its passage."""
     rules = WindowRules(seq)
-    special = open_tokenizer(spec, "lengths:squad").frame(pair=True).size
+    special = tokenizer.frame(pair=True).size
     if (least := rules.question + special + 1) > seq:
         raise UsageError(
             f"lengths:squad has questions of up to {rules.question} tokens and {special} special ones beside the passage, and --seq is "
@@ -97,7 +98,7 @@ def check_fit(lengths: Lengths, spec: ModelSpec, head: str, seq: int, files: Map
         return
     if lengths.is_squad:
         read_squad_source(lengths.source, files)
-        check_windows(seq, spec)
+        check_windows(seq, open_tokenizer(spec, "lengths:squad"))
         return
     longest = lengths.mix.high if lengths.mix is not None else max(parse_lengths(*read_source(lengths.source, files)))
     if longest > seq:
