@@ -165,10 +165,25 @@ def sweep(arguments: list[str]) -> dict[str, Any]:
         return found
 
 
+def read_seconds(database: Path) -> tuple[float, float]:
+    """Seconds of all timed samples, and of the warm-ups, in a store.
+
+    A point that the machine's state spoilt is measured again after the same warm-up, which its superseded rows tell once more.
+    """
+    import sqlite3
+
+    query = (
+        "SELECT sum(host_mean_ms * host_n) / 1e3, sum(warmup_s) FILTER (WHERE NOT superseded)"
+        " FROM measurements WHERE status = 'ok'"
+    )
+    with sqlite3.connect(database) as connection:
+        timed, warm = connection.execute(query).fetchone()
+    return timed, warm
+
+
 def cheap(model_name: str) -> dict[str, Any]:
     """Wall time of a sweep of four points against 1.25 × (its timed and warm-up samples) + 15 s."""
     import shutil
-    import sqlite3
 
     folder = tempfile.mkdtemp()
     code = "from benchrun.runner.cli import main; main()"
@@ -177,9 +192,7 @@ def cheap(model_name: str) -> dict[str, Any]:
     command = [sys.executable, "-c", code, "run", "--db", f"{folder}/cheap.db", *arguments]
     subprocess.run(command, check=True, capture_output=True)
     wall = time.perf_counter() - started
-    with sqlite3.connect(f"{folder}/cheap.db") as database:
-        query = "SELECT sum(host_mean_ms * host_n) / 1e3, sum(warmup_s) FROM measurements WHERE status = 'ok'"
-        timed, warm = database.execute(query).fetchone()
+    timed, warm = read_seconds(Path(f"{folder}/cheap.db"))
     shutil.rmtree(folder)
     limit = 1.25 * (timed + warm) + 15
     return {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +53,19 @@ def test_the_interval_is_students() -> None:
     assert found == pytest.approx(
         {"ratio": math.exp(mean), "low": math.exp(mean - half), "high": math.exp(mean + half)}
     )
+
+
+def test_a_warm_up_counts_once_however_often_its_point_was_measured_again(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "some.db") as database:
+        database.execute("CREATE TABLE measurements (status, superseded, host_n, host_mean_ms, warmup_s)")
+        rows = [
+            ("ok", 1, 10, 100.0, 3.0),
+            ("ok", 0, 10, 90.0, 3.0),
+            ("ok", 0, 10, 10.0, 2.0),
+            ("crashed", 0, None, None, 9),
+        ]
+        database.executemany("INSERT INTO measurements VALUES (?, ?, ?, ?, ?)", rows)
+    assert true_timing.read_seconds(tmp_path / "some.db") == pytest.approx((2.0, 5.0))
 
 
 def test_the_cost_of_a_small_sweep() -> None:
