@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchrun.backends.checkpoints import read_sizes
+from benchrun.backends.checkpoints import find_tokenizer, read_sizes
 from benchrun.backends.contract import HEADS, BackendError, OptionValue
 from benchrun.backends.overrides import spell_overrides
 
@@ -70,7 +70,8 @@ class ModelError(BackendError):
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What to load. `config` is the model's configuration as plain JSON, `weights_path` a folder or file of safetensors
-    (None: seeded random), `weights` the id that goes into the point key."""
+    (None: seeded random), `weights` the id that goes into the point key. `tokenizer` is the folder of the one that reads text for it (None:
+    there is none): beside the config, else beside the weights, unless the user named another."""
 
     name: str
     head: str
@@ -79,6 +80,7 @@ class ModelSpec:
     weights_path: str | None = None
     overrides: tuple[tuple[str, OptionValue], ...] = ()
     seed: int = 0
+    tokenizer: str | None = None
 
     @property
     def shape(self) -> ModelShape:
@@ -163,10 +165,11 @@ OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model or its weights were found: a display name, the config, and the safetensors if there are any."""
+    """Where a model was found: a display name, the config, its folder (None: built in), and the safetensors if there are any."""
 
     name: str
     config: Mapping[str, Any]
+    folder: Path | None = None
     weights_path: Path | None = None
     pickles: tuple[str, ...] = field(default=())
 
@@ -204,6 +207,7 @@ def resolve_spec(
         pairs = spell_overrides(overrides or {})
     except ValueError as error:
         raise ModelError(str(error)) from None
+    tokenizer = find_tokenizer((source.folder, weights_path))
     spec = ModelSpec(
         name=source.name,
         head=head,
@@ -212,6 +216,7 @@ def resolve_spec(
         weights_path=str(weights_path) if weights_path else None,
         overrides=pairs,
         seed=seed,
+        tokenizer=str(tokenizer) if tokenizer else None,
     )
     check_shape(spec)
     if weights_path is not None:
@@ -297,11 +302,11 @@ def find_source(model: str) -> Source:
                 f"{model} is a file but not a config.json: pass a folder, a config.json, or one of {_names()}"
             )
         config = _read_config(path)
-        return Source(_local_name(path.parent.name or "config", config), config)
+        return Source(_local_name(path.parent.name or "config", config), config, path.resolve().parent)
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
         folder = _download(model)
         found = _folder(folder, model)
-        return Source(model, found.config, found.weights_path, found.pickles)
+        return replace(found, name=model)
     raise ModelError(
         f"unknown model {model!r}: choose {_names()}, a folder with a config.json, or a hub id like org/name"
     )
@@ -346,7 +351,8 @@ def _folder(path: Path, shown: str) -> Source:
     config = _read_config(config_file)
     tensors = list(path.glob("*.safetensors"))
     pickles = () if tensors else tuple(sorted(f.name for pattern in PICKLES for f in path.glob(pattern)))
-    return Source(_local_name(path.resolve().name, config), config, path.resolve() if tensors else None, pickles)
+    whole = path.resolve()
+    return Source(_local_name(whole.name, config), config, whole, whole if tensors else None, pickles)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

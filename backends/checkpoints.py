@@ -1,4 +1,5 @@
-"""What a checkpoint holds, from the headers of its safetensors: shapes only, no tensor is read and no engine imported.
+"""What a checkpoint holds: shapes, from the headers of its safetensors, and whose folder has a tokeniser. No tensor is read and no engine
+imported.
 
 A safetensors file starts with the length of its header (8 bytes, little-endian) and the header, JSON: name → dtype, shape, offsets.
 """
@@ -8,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+TOKENIZER = "tokenizer.json"  # everything in one file, as Transformers saves it
+VOCABULARIES = (TOKENIZER, "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 _LAYER = re.compile(r"(?:^|\.)encoder\.layer\.(\d+)\.(.+)$")
 _WIDE = "intermediate.dense.weight"
@@ -24,6 +27,16 @@ class CheckpointSizes:
 
     layers: int
     sizes: Mapping[str, int]
+
+
+def find_tokenizer(candidates: Iterable[Path | None]) -> Path | None:
+    """The first folder of `candidates` (a file stands for its folder) that has a tokeniser; None where none has."""
+    for each in candidates:
+        if each is not None:
+            folder = each if each.is_dir() else each.parent
+            if any((folder / name).is_file() for name in VOCABULARIES):
+                return folder
+    return None
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]] | None:

@@ -169,6 +169,9 @@ class Option:
 
     With `is_text_file` the value is the path of a text with one sequence a line, for the model's own tokenizer. It is read and checked
     when a sweep is planned; the point has a name by its content in its place (`text@1a2b3c4d`), and `Build.file` says where it lies.
+
+    `dtypes`: those that it changes anything in, empty for all. Points of other dtypes do not carry it, so that they stay what they are
+    without it.
     """
 
     name: str
@@ -176,6 +179,7 @@ class Option:
     default: OptionValue
     choices: tuple[OptionValue, ...] = ()
     is_text_file: bool = False
+    dtypes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,45 +54,24 @@ class Seen:
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
 
-def identify(spec: ModelSpec, point: Point, build: Build) -> Mapping[str, Any]:
-    """What a graph depends on of its calibration: the seed of what is drawn, or a text's content and the tokeniser. Plain JSON.
+@dataclass(frozen=True, slots=True)
+class CalibrationText:
+    """The text that a point's option `calibration` names, read once for what a graph is known by and for what it is built with."""
 
-    Raises as `choose_inputs` does.
+    content: bytes = field(repr=False)
+    tokenizer: TextTokenizer
+
+
+def read_text(spec: ModelSpec, point: Point, build: Build) -> CalibrationText | None:
+    """The text that a point is calibrated on, which is still what it is named by; None where inputs are drawn.
+
+    Raises BuildFailed where it has changed, ModelError where the model has no tokeniser, Unsupported for head `layers`.
     """
-    if not point.option(OPTION):
-        return {"drawn": SEED}
-    content, folder = read_text(spec, point, build)
-    text = hashlib.sha256(content).hexdigest()
-    return {"text": text, "tokenizer": tokenisation.fingerprint(folder), "most": [LINES, TOKENS]}
-
-
-def choose_inputs(spec: ModelSpec, point: Point, build: Build) -> tuple[list[Feeds], Mapping[str, Any]]:
-    """The lines of the text that the point's option `calibration` names, else drawn inputs; and what facts say of them.
-
-    Raises BuildFailed where the text has changed since it was named or the model has no tokeniser, Unsupported for head `layers`.
-    """
-    if not point.option(OPTION):
-        told = {"drawn": "hidden states" if spec.head == "layers" else "token ids"}
-        return calibration_feeds(spec.shape, spec.head), told
-    content, folder = read_text(spec, point, build)
-    tokenizer = tokenisation.open_tokenizer(folder, spec.name, spec.shape.vocab_size)
-    lines = tokenisation.text_lines(content.decode("utf-8-sig"))
-    feeds = text_feeds(spread(lines, LINES), tokenizer, spec.shape)
-    if (tokens := count_tokens(feeds)) > TOKENS:
-        feeds = spread(feeds, max(1, len(feeds) * TOKENS // tokens))
-    return feeds, {
-        "text": f"sha256:{hashlib.sha256(content).hexdigest()[:16]}",
-        "lines": len(lines),
-        "lines_used": len(feeds),
-        "tokens": count_tokens(feeds),
-    }
-
-
-def read_text(spec: ModelSpec, point: Point, build: Build) -> tuple[bytes, Path]:
-    """The content of the text that a point is calibrated on, which is still what it is named by, and the folder of the tokeniser."""
+    name = str(point.option(OPTION) or "")
+    if not name:
+        return None
     if spec.head == "layers":
         raise Unsupported(f"ort.{OPTION} is a text, and head layers starts from hidden states: use another head")
-    name = str(point.option(OPTION))
     path = build.file(name)
     try:
         content = path.read_bytes()
@@ -100,10 +79,32 @@ def read_text(spec: ModelSpec, point: Point, build: Build) -> tuple[bytes, Path]
         raise BuildFailed(f"{path.name} cannot be read ({error.strerror}): it is the text of ort.{OPTION}") from error
     if name.rpartition("@")[2] != hashlib.sha256(content).hexdigest()[:DIGITS]:
         raise BuildFailed(f"{path.name} has changed since this run was planned: measure it in a new run")
-    folder = tokenisation.find_own(spec.weights_path)
-    if folder is None:
-        raise BuildFailed(f"ort.{OPTION} needs the model's own tokenizer, and {spec.name} has none")
-    return content, folder
+    return CalibrationText(content, tokenisation.open_tokenizer(spec, f"ort.{OPTION}"))
+
+
+def identify(text: CalibrationText | None) -> Mapping[str, Any]:
+    """What a graph depends on of its calibration: the seed of what is drawn, or a text's content and the tokeniser. Plain JSON."""
+    if text is None:
+        return {"drawn": SEED}
+    digest = hashlib.sha256(text.content).hexdigest()
+    return {"text": digest, "tokenizer": text.tokenizer.fingerprint, "most": [LINES, TOKENS]}
+
+
+def choose_inputs(spec: ModelSpec, text: CalibrationText | None) -> tuple[list[Feeds], Mapping[str, Any]]:
+    """Lines of the text, else drawn inputs; and what facts say of them."""
+    if text is None:
+        told = {"drawn": "hidden states" if spec.head == "layers" else "token ids"}
+        return calibration_feeds(spec.shape, spec.head), told
+    lines = tokenisation.text_lines(text.content.decode("utf-8-sig"))
+    feeds = text_feeds(spread(lines, LINES), text.tokenizer, spec.shape)
+    if (tokens := count_tokens(feeds)) > TOKENS:
+        feeds = spread(feeds, max(1, len(feeds) * TOKENS // tokens))
+    return feeds, {
+        "text": f"sha256:{hashlib.sha256(text.content).hexdigest()[:16]}",
+        "lines": len(lines),
+        "lines_used": len(feeds),
+        "tokens": count_tokens(feeds),
+    }
 
 
 def count_tokens(feeds: Sequence[Feeds]) -> int:

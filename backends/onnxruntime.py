@@ -100,12 +100,15 @@ class OrtBackend(Backend):
             Option(
                 "cuda_graph", "capture each point in a CUDA graph and replay it (variant cuda)", "off", ("on", "off")
             ),
-            Option("quantisation", "how int8 is reached (variant cpu)", "dynamic", ("dynamic", "static")),
+            Option(
+                "quantisation", "how int8 is reached (variant cpu)", "dynamic", ("dynamic", "static"), dtypes=("int8",)
+            ),
             Option(
                 "calibration",
                 "FILE that int8 is calibrated on: a text, one sequence a line (a tab parts a pair); none: drawn token ids",
                 "",
                 is_text_file=True,
+                dtypes=("int8",),
             ),
         ),
     )

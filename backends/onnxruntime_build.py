@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchrun.backends.contract import Build, Point, Unsupported, Variant
-from benchrun.backends.onnx_calibration import choose_inputs, identify
+from benchrun.backends.onnx_calibration import choose_inputs, identify, read_text
 from benchrun.backends.onnx_export import FILE_NAME, export_ingredients, export_onnx, library_versions
 from benchrun.backends.onnx_fusion import fuse, save_graph
 from benchrun.backends.onnx_packing import FORM as PACKED_FORM
@@ -186,6 +186,7 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
     if form is None and method is None:
         return export_onnx(model, exported_as, build), {"fusions": {}}
     layers = model.spec.shape.layers
+    text = read_text(model.spec, point, build) if method else None
     strict, packed = point.option("fusion", "auto") == "on", point.layout == "packed"
     ingredients = {
         "export": export_ingredients(model, exported_as),
@@ -194,7 +195,7 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
         "quantisation": method,
         "form": GRAPH_FORM,
         "versions": library_versions(PACKAGES) if method else {},
-        **({"calibration": identify(model.spec, point, build)} if method else {}),
+        **({"calibration": identify(text)} if method else {}),
         **({"packing": PACKED_FORM} if packed else {}),
     }
     rewrite = fuse_packed if packed else fuse
@@ -207,7 +208,7 @@ def obtain_graph(model: Model, point: Point, form: str | None, build: Build) -> 
             graph = ir.load(exported.path / FILE_NAME)
             notes: dict[str, Any] = {"fusions": rewrite(graph, form, layers, strict=strict) if form else {}}
             if method:
-                feeds, told = choose_inputs(model.spec, point, build)
+                feeds, told = choose_inputs(model.spec, text)
                 notes |= quantise(graph, folder / FILE_NAME, method, feeds) | {"calibrated_on": told}
             else:
                 save_graph(graph, folder / FILE_NAME)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchrun.backends.catalogue import ModelError
+from benchrun.backends.checkpoints import TOKENIZER, VOCABULARIES, find_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-WHOLE = "tokenizer.json"  # everything in one file, as Transformers saves it
+    from benchrun.backends.catalogue import ModelSpec
+
 PARTS = (
     "vocab.txt",
     "vocab.json",
@@ -22,7 +24,6 @@ PARTS = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-VOCABULARIES = (WHOLE, "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +87,19 @@ class TextTokenizer:
         return frame_of(encoded)
 
 
-def find_own(weights_path: str | None) -> Path | None:
-    """The folder of a model's own tokeniser, which lies beside its weights; None where there is none."""
-    return find_tokenizer([Path(weights_path).expanduser()] if weights_path else [])
-
-
-def open_tokenizer(folder: Path, model: str, vocabulary: int) -> TextTokenizer:
-    """The tokeniser of a folder, for a model that knows `vocabulary` tokens. Raises ModelError where it has more."""
-    found = TextTokenizer(folder)
-    if found.size > vocabulary:
+def open_tokenizer(spec: ModelSpec, asking: str, otherwise: str = "") -> TextTokenizer:
+    """The tokeniser of a model, for `asking`. Raises ModelError where the model has none (`otherwise` ends that sentence), or one with
+    more tokens than the model knows.
+    """
+    if spec.tokenizer is None:
         raise ModelError(
-            f"the tokenizer has {found.size} tokens and {model} knows {vocabulary}: they do not belong together"
+            f"{asking} needs the model's own tokenizer, and {spec.name} has none: give --model a checkpoint folder with "
+            f"tokenizer.json or vocab.txt{otherwise}"
+        )
+    found = TextTokenizer(Path(spec.tokenizer).expanduser())
+    if found.size > spec.shape.vocab_size:
+        raise ModelError(
+            f"the tokenizer has {found.size} tokens and {spec.name} knows {spec.shape.vocab_size}: they do not belong together"
         )
     return found
 
@@ -120,15 +123,6 @@ def frame_of(encoded: Encoding) -> Frame:
     return Frame(ids[0], ids[1], ids[2], (kinds[0], kinds[1], kinds[2]), types)
 
 
-def find_tokenizer(candidates: Iterable[Path]) -> Path | None:
-    """The first folder of `candidates` (a file stands for its folder) that has a tokeniser; None where none has."""
-    for each in candidates:
-        folder = each if each.is_dir() else each.parent
-        if any((folder / name).is_file() for name in VOCABULARIES):
-            return folder
-    return None
-
-
 def text_lines(text: str) -> tuple[str, ...]:
     """The sequences of a text: its lines that are not blank."""
     return tuple(line.strip() for line in text.splitlines() if line.strip())
@@ -136,7 +130,7 @@ def text_lines(text: str) -> tuple[str, ...]:
 
 def fingerprint(folder: Path) -> str:
     """16 digits of SHA-256 over the files that make the tokeniser."""
-    names = (WHOLE,) if (folder / WHOLE).is_file() else PARTS
+    names = (TOKENIZER,) if (folder / TOKENIZER).is_file() else PARTS
     digest = hashlib.sha256()
     for name in names:
         if (folder / name).is_file():
@@ -148,11 +142,11 @@ def _load(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     shown = folder.name
-    if (folder / WHOLE).is_file():
+    if (folder / TOKENIZER).is_file():
         try:
-            return Tokenizer.from_file(str(folder / WHOLE))
+            return Tokenizer.from_file(str(folder / TOKENIZER))
         except Exception as error:  # the library raises plain Exception for whatever it cannot parse
-            raise ModelError(f"{WHOLE} in {shown} cannot be read: {error}") from None
+            raise ModelError(f"{TOKENIZER} in {shown} cannot be read: {error}") from None
     if find_tokenizer([folder]) is None:
         raise ModelError(
             f"{shown} has no tokenizer ({', '.join(VOCABULARIES)}): copy it there from where the checkpoint came from"

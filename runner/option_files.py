@@ -33,9 +33,9 @@ def name_files(
 def check_files(
     options: Mapping[str, OptionValue], descriptions: Sequence[Description], specs: Iterable[ModelSpec]
 ) -> None:
-    """Raises UsageError where a model cannot read the texts of the options: no tokenizer, or a head that starts from hidden states."""
+    """Raises UsageError where a head starts from hidden states and so reads no text, ModelError where a model has no tokenizer."""
     for asked, backend in _asked(options, descriptions):
-        from benchrun.runner.lengths.sets import open_tokenizer
+        from benchrun.backends.tokenisation import open_tokenizer
 
         name = f"{backend}.{asked.rpartition('.')[2]}"
         for spec in specs:

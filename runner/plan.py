@@ -15,6 +15,7 @@ from benchrun.backends.contract import (
     LAYOUTS,
     TRAINING_DTYPES,
     Description,
+    Option,
     OptionValue,
     Point,
 )
@@ -130,6 +131,7 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
     threads = request.threads or usable_cores()
     request = replace(request, device=device, dtypes=dtypes, threads=threads)
     engines = [find_engine(text, kind) for text in request.backends]
+    _check_options_used(request.options, engines, dtypes)
     absent = {(each.name, variant): missing(each.name, variant) for each, variant in engines}
     descriptions = [description for description, _ in engines]
     request = spell_workloads(request)
@@ -137,9 +139,12 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
     request = replace(request, options=options, settings=settings)
     workloads = request.workloads
     specs = [_resolve(model, head, request) for model in request.models for head in request.heads]
-    check_files(request.options, descriptions, specs)
-    for spec, workload, seq in product(specs, workloads, request.seqs):
-        check_point(workload, spec, spec.head, seq, request.settings)
+    try:
+        check_files(request.options, descriptions, specs)
+        for spec, workload, seq in product(specs, workloads, request.seqs):
+            check_point(workload, spec, spec.head, seq, request.settings)
+    except ModelError as error:  # no tokenizer, or one that does not fit
+        raise UsageError(str(error)) from error
     planned: list[Planned] = []
     for spec in specs:
         for description, variant in engines:
@@ -159,7 +164,7 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
                             workload=workload,
                             protocol=replace(request.protocol, percentiles=percentiles(workload)).id,
                             overrides=spec.overrides,
-                            options=choose_options(description, request.options, threads, kind),
+                            options=choose_options(description, request.options, threads, kind, dtype),
                         )
                         planned.append(
                             Planned(
@@ -171,7 +176,6 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
                         )
     if all(each.refusal for each in planned):
         raise UsageError("; ".join(dict.fromkeys(each.refusal or "" for each in planned)))
-    _check_options_used(request.options, descriptions)
     points = {each.point.key: each for each in planned}  # torch and torch:eager may be the same
     return Plan(request, tuple(points.values()))
 
@@ -277,9 +281,9 @@ def name_device(text: str) -> str:
 
 
 def choose_options(
-    description: Description, asked: Mapping[str, OptionValue], threads: int, device_kind: str
+    description: Description, asked: Mapping[str, OptionValue], threads: int, device_kind: str, dtype: str
 ) -> tuple[tuple[str, OptionValue], ...]:
-    """The options of a point: those asked for (`name` or `backend.name`) that differ from the default.
+    """The options of a point: those asked for (`name` or `backend.name`) that differ from the default and are of use in its dtype.
 
     On a CPU the threads are among them: there they are part of what is measured.
     """
@@ -291,21 +295,36 @@ def choose_options(
             raise UsageError(
                 f"unknown value {value!r} for option {description.name}.{option.name}: choose from {choices}"
             )
-        if value != option.default:
+        if value != option.default and dtype in (option.dtypes or (dtype,)):
             chosen[option.name] = value
     return tuple(sorted(chosen.items()))
 
 
-def _check_options_used(asked: Mapping[str, OptionValue], descriptions: Sequence[Description]) -> None:
-    known = {name for d in descriptions for o in d.options for name in (o.name, f"{d.name}.{o.name}")}
-    for name in asked:
-        if name not in known:
-            listed = sorted({f"{d.name}.{o.name}" for d in descriptions for o in d.options})
+def _check_options_used(
+    asked: Mapping[str, OptionValue], engines: Sequence[tuple[Description, str]], dtypes: Sequence[str]
+) -> None:
+    """Raises UsageError for an option that no engine knows, or that is of use in no dtype that was asked for."""
+    owners: dict[str, list[tuple[Description, Option]]] = {}
+    for about in {each.name: each for each, _ in engines}.values():
+        for option in about.options:
+            for name in (option.name, f"{about.name}.{option.name}"):
+                owners.setdefault(name, []).append((about, option))
+    for name, value in asked.items():
+        if name not in owners:
+            listed = sorted(each for each in owners if "." in each)
             raise UsageError(f"unknown option {name!r}: choose from {', '.join(listed) or 'none'}")
+        useful = {each for _, option in owners[name] for each in option.dtypes or dtypes}
+        if value not in {option.default for _, option in owners[name]} and not useful.intersection(dtypes):
+            wanted = " or ".join(sorted(useful))
+            raise UsageError(
+                f"--opt {name} changes nothing in {', '.join(dtypes)}: ask for --dtype {wanted} too, or leave the option out"
+            )
 
 
 def _resolve(model: str, head: str, request: SweepRequest) -> ModelSpec:
     try:
-        return resolve_spec(model, head, request.weights, request.overrides)
+        spec = resolve_spec(model, head, request.weights, request.overrides)
     except ModelError as error:
         raise UsageError(str(error)) from error
+    named = request.settings.get("tokenizers", {}).get(spec.name)  # `benchrun accuracy --tokenizer`
+    return replace(spec, tokenizer=str(named)) if named else spec

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchrun.backends import tokenisation
+from benchrun.runner.accuracy import windows
 from benchrun.runner.accuracy.naming import DIGITS, AskedTask
 from benchrun.runner.accuracy.retrieval import built_in_digest, read_retrieval
 from benchrun.runner.accuracy.squad_data import Question, SquadData, read_squad
@@ -19,13 +20,27 @@ if TYPE_CHECKING:
     from benchrun.backends.tokenisation import TextTokenizer
 
 
-def open_task(asked: AskedTask, settings: Mapping[str, Any], spec: ModelSpec, seq: int) -> Task:
-    """The task for one model and length.
+def open_tokenizer(asked: AskedTask, spec: ModelSpec) -> TextTokenizer:
+    """The tokeniser that reads a task's text for a model. Raises ModelError where there is none that fits."""
+    return tokenisation.open_tokenizer(spec, asked.workload, ", or name another folder (benchrun accuracy --tokenizer)")
 
-    `settings`: `data` is the file (None: what comes with benchrun), `tokenizers` the folder of each model's tokeniser by the model's
-    name; for `answer` instead of data `passage` and `question`. Raises UsageError or ModelError.
+
+def check_room(asked: AskedTask, tokenizer: TextTokenizer, seq: int) -> None:
+    """Raises UsageError where sequences of `seq` tokens leave no room for text."""
+    pair = asked.task != "retrieval"
+    special = tokenizer.frame(pair=pair).size
+    if pair:
+        windows.check_room(asked.rules(seq), special)
+    elif seq <= special:
+        raise UsageError(f"--seq {seq} leaves no room for a text beside {special} special tokens")
+
+
+def open_task(asked: AskedTask, settings: Mapping[str, Any], tokenizer: TextTokenizer, seq: int) -> Task:
+    """The task for one model's tokeniser and length.
+
+    `settings`: `data` is the file (None: what comes with benchrun); for `answer` instead of data `passage` and `question`. Raises
+    UsageError.
     """
-    tokenizer = open_tokenizer(settings, spec)
     if asked.task == "answer":
         one = Question("answer", str(settings["question"]), str(settings["passage"]), ())
         return make_squad_task(SquadData((one,), ""), tokenizer, asked.rules(seq))
@@ -56,20 +71,3 @@ def check_digest(asked: AskedTask, digest: str) -> None:
         raise UsageError(
             f"the data of {asked.workload} has changed since the run was planned (it is @{digest[:DIGITS]} now): plan a new run"
         )
-
-
-def open_tokenizer(settings: Mapping[str, Any], spec: ModelSpec) -> TextTokenizer:
-    """The tokeniser of a model. Raises ModelError where there is none, or one with more tokens than the model."""
-    from benchrun.backends.catalogue import ModelError
-
-    given = settings.get("tokenizers", {}).get(spec.name)
-    if given is None:
-        found = tokenisation.find_own(spec.weights_path)
-        if found is None:
-            raise ModelError(
-                f"{spec.name} has no tokenizer beside its weights: copy tokenizer.json or vocab.txt of the checkpoint there, or "
-                "name a folder that has them with --tokenizer"
-            )
-    else:
-        found = Path(str(given)).expanduser()
-    return tokenisation.open_tokenizer(found, spec.name, spec.shape.vocab_size)

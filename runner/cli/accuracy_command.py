@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchrun.backends.catalogue import find_source
 from benchrun.runner.accuracy.naming import DEFAULTS, DIGITS, HEADS, AskedTask, check_setting
 from benchrun.runner.errors import UsageError
-from benchrun.runner.plan import Plan, SweepRequest, make_plan
+from benchrun.runner.plan import Plan, make_plan
 from benchrun.runner.presets import make_request, read_config
 
 if TYPE_CHECKING:
-    from benchrun.backends.catalogue import ModelSpec
     from benchrun.results.records import RunRecord
 
 SCORED = ("squad", "retrieval")
@@ -100,70 +100,23 @@ def plan_accuracy(
     tokenizer: Path | None,
     defaults: Mapping[str, Any],
 ) -> Plan:
-    """The plan of a task. `own` are the workload's settings but for the tokenisers, which are found here.
+    """The plan of a task. `own` are the workload's settings; `tokenizer` takes the place of every model's own.
 
     Raises UsageError or ModelError for what cannot be run.
     """
     ours = {"batch": BATCH, "seq": LENGTHS.get(asked.task, LENGTHS["squad"]), "timeout": TIMEOUT_S}
     lower = {name: value for name, value in defaults.items() if name not in ("db", "label", "head", "workload")}
     request = make_request(ours, lower, settings)
-    plan = make_plan(replace(request, heads=(HEADS[asked.task],), workloads=(asked.workload,), settings=own))
-    specs = [each.spec for each in plan.points]
-    tokenizers = find_tokenizers(plan.request, specs, tokenizer)
-    for seq in plan.request.seqs:
-        check_length(asked, seq, tokenizers, specs)
-    known = {**plan.request.settings, "tokenizers": {name: str(folder) for name, folder in tokenizers.items()}}
-    return replace(plan, request=replace(plan.request, settings=known))
+    if tokenizer is not None:
+        folder = str(find_named(tokenizer))
+        own = {**own, "tokenizers": {find_source(each).name: folder for each in request.models}}
+    return make_plan(replace(request, heads=(HEADS[asked.task],), workloads=(asked.workload,), settings=own))
 
 
 def workload_settings(options: AccuracyOptions) -> dict[str, Any]:
     """What the workers are told besides the workload: the file, and a reference that was given."""
     data = {} if options.data is None else {"data": str(options.data.expanduser().resolve())}
     return data | ({} if options.reference is None else {"reference": options.reference})
-
-
-def find_tokenizers(request: SweepRequest, specs: Sequence[ModelSpec], given: Path | None) -> dict[str, Path]:
-    """The folder of each model's tokeniser: the one given, else beside its config, else beside its weights. Raises ModelError."""
-    from benchrun.backends.catalogue import ModelError, find_source
-    from benchrun.backends.tokenisation import find_tokenizer
-
-    folders = {
-        find_source(model).name: Path(model).expanduser()
-        for model in request.models
-        if Path(model).expanduser().exists()
-    }
-    found: dict[str, Path] = {}
-    for spec in specs:
-        places = (
-            [folders[spec.name]] if spec.name in folders else []
-        )  # a built-in name is no folder, and has none beside it
-        places += [Path(spec.weights_path)] if spec.weights_path else []
-        if given is not None:
-            places = [given.expanduser()]
-        folder = find_tokenizer(places)
-        if folder is None:
-            where = f"--tokenizer {given}" if given is not None else spec.name
-            raise ModelError(
-                f"{where} has no tokenizer: copy tokenizer.json or vocab.txt of the checkpoint into its folder, or name a folder that has "
-                "them with --tokenizer"
-            )
-        found[spec.name] = folder.resolve()
-    return found
-
-
-def check_length(asked: AskedTask, seq: int, tokenizers: Mapping[str, Path], specs: Sequence[ModelSpec]) -> None:
-    """Raises UsageError or ModelError where a tokeniser does not fit its model or a length leaves no room."""
-    from benchrun.runner.accuracy.opening import open_tokenizer
-    from benchrun.runner.accuracy.windows import check_room
-
-    for spec in {each.name: each for each in specs}.values():
-        tokenizer = open_tokenizer({"tokenizers": {spec.name: str(tokenizers[spec.name])}}, spec)
-        pair = asked.task != "retrieval"
-        special = tokenizer.frame(pair=pair).size
-        if pair:
-            check_room(asked.rules(seq), special)
-        elif seq <= special:
-            raise UsageError(f"--seq {seq} leaves no room for a text beside {special} special tokens")
 
 
 def all_pass(record: RunRecord, percent: float) -> bool:
@@ -177,13 +130,18 @@ def all_pass(record: RunRecord, percent: float) -> bool:
     return bool(rows) and all(passed) and not any(RANDOM_HEAD in row.flags for row in rows)
 
 
+def find_named(tokenizer: Path) -> Path:
+    """The folder that `--tokenizer` names. Raises UsageError where it has none."""
+    from benchrun.backends.checkpoints import find_tokenizer
+
+    folder = find_tokenizer([tokenizer.expanduser()])
+    if folder is None:
+        raise UsageError(f"--tokenizer {tokenizer}: no tokenizer.json or vocab.txt is there")
+    return folder.resolve()
+
+
 def _foreign_tokenizer(options: AccuracyOptions) -> str:
     """8 digits of a tokeniser that was named: with another one than the model's own it is another quantity."""
-    from benchrun.backends.tokenisation import find_tokenizer, fingerprint
+    from benchrun.backends.tokenisation import fingerprint
 
-    if options.tokenizer is None:
-        return ""
-    folder = find_tokenizer([options.tokenizer.expanduser()])
-    if folder is None:
-        raise UsageError(f"--tokenizer {options.tokenizer}: no tokenizer.json or vocab.txt is there")
-    return fingerprint(folder)[:DIGITS]
+    return "" if options.tokenizer is None else fingerprint(find_named(options.tokenizer))[:DIGITS]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from benchrun.backends.catalogue import ModelError
+from benchrun.backends.tokenisation import open_tokenizer
 from benchrun.runner.accuracy.windows import WindowRules, make_windows
 from benchrun.runner.errors import UsageError
 from benchrun.runner.inputs import make_mixed_inputs, make_text_inputs
@@ -85,7 +85,7 @@ def draw_lengths(lengths: Lengths, batch: int, seed: int, files: Mapping[str, An
 
 
 def check_fit(lengths: Lengths, spec: ModelSpec, head: str, seq: int, files: Mapping[str, Any]) -> None:
-    """Raises UsageError where a mix cannot be run at `seq` tokens, or has no tokenizer.
+    """Raises UsageError where a mix cannot be run at `seq` tokens, ModelError where it needs a tokenizer and the model has none.
 
     Lines of a text are cut to `seq` instead, and windows are made for it.
     """
@@ -106,22 +106,6 @@ def check_fit(lengths: Lengths, spec: ModelSpec, head: str, seq: int, files: Map
             f"lengths:{lengths.source} has sequences of up to {longest} tokens, and --seq {seq} is what they are padded to: "
             f"pass --seq {longest} or more"
         )
-
-
-def open_tokenizer(spec: ModelSpec, asking: str) -> TextTokenizer:
-    """The model's own tokenizer. Raises UsageError where its folder has none, or one that does not fit; `asking` needs it."""
-    from benchrun.backends import tokenisation
-
-    folder = tokenisation.find_own(spec.weights_path)
-    if folder is None:
-        raise UsageError(
-            f"{asking} needs the model's own tokenizer, and {spec.name} has none: give --model a checkpoint folder with "
-            "tokenizer.json or vocab.txt"
-        )
-    try:
-        return tokenisation.open_tokenizer(folder, spec.name, spec.shape.vocab_size)
-    except ModelError as error:
-        raise UsageError(str(error)) from error
 
 
 def encode(tokenizer: TextTokenizer, lines: Sequence[str], seq: int) -> tuple[list[Tokens], int]:

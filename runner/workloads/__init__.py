@@ -11,7 +11,7 @@ and, where the percentiles are another tool's, their definition as `PERCENTILES`
 
     with_layout(text, layout) -> str              the workload in a layout of `--layout`; raises UsageError
     settings(text) -> Mapping                     what the request's settings must know of it, e.g. where its files lie
-    check_point(workload, spec, head, seq, settings) -> None      raises UsageError where no engine could measure it
+    check_point(workload, spec, head, seq, settings) -> None      raises UsageError or ModelError where no engine could measure it
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def workload_settings(workload: str) -> Mapping[str, Any]:
 
 
 def check_point(workload: str, spec: ModelSpec, head: str, seq: int, settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where no engine could measure a workload with this model, head and length."""
+    """Raises UsageError or ModelError where no engine could measure a workload with this model, head and length."""
     check = getattr(_module(workload), "check_point", None)
     if check is not None:
         check(workload, spec, head, seq, settings)

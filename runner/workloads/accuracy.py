@@ -32,8 +32,10 @@ def canonical(text: str) -> str:
     return parse_workload(text).workload
 
 
-def check_point(workload: str, spec: ModelSpec, head: str, seq: int, asked: Mapping[str, Any]) -> None:  # noqa: ARG001 - as of any kind
-    """Raises UsageError where the task needs another head, or data that was not given."""
+def check_point(workload: str, spec: ModelSpec, head: str, seq: int, asked: Mapping[str, Any]) -> None:
+    """Raises UsageError where the task needs another head, data that was not given or more room, ModelError where it has no tokeniser."""
+    from benchrun.runner.accuracy.opening import check_room, open_tokenizer
+
     task = parse_workload(workload)
     if head != HEADS[task.task]:
         raise UsageError(f"{workload} needs head {HEADS[task.task]}, not {head}")
@@ -41,6 +43,7 @@ def check_point(workload: str, spec: ModelSpec, head: str, seq: int, asked: Mapp
     if wanted is not None and wanted not in asked:
         command = "answer" if task.task == "answer" else f"accuracy --task {task.task} --data FILE"
         raise UsageError(f"{workload} does not say where its text is: use 'benchrun {command}'")
+    check_room(task, open_tokenizer(task, spec), seq)
 
 
 def measure(bench: Bench, point: Point, progress: Progress, found: dict[str, Any]) -> None:
@@ -52,8 +55,8 @@ def measure(bench: Bench, point: Point, progress: Progress, found: dict[str, Any
     asked = parse_workload(point.workload)
     settings = bench.assignment.settings
     try:
-        task = open_task(asked, settings, bench.model.spec, point.seq)
-        tokenizer = open_tokenizer(settings, bench.model.spec).fingerprint
+        tokenizer = open_tokenizer(asked, bench.model.spec)
+        task = open_task(asked, settings, tokenizer, point.seq)
     except UsageError as error:  # in a worker it is the point that cannot be done
         raise Unsupported(str(error)) from error
     shape = bench.model.spec.shape
@@ -63,8 +66,8 @@ def measure(bench: Bench, point: Point, progress: Progress, found: dict[str, Any
     found["padding_fraction"] = 1.0 - real
     reference = Yardstick({}, "none: nothing to score")
     if asked.task != "answer":
-        reference = find_yardstick(bench, point, task, tokenizer)
-    facts = {"tokenizer": tokenizer, "reference": reference.source, **task.facts}
+        reference = find_yardstick(bench, point, task, tokenizer.fingerprint)
+    facts = {"tokenizer": tokenizer.fingerprint, "reference": reference.source, **task.facts}
     trial = Trial(
         inputs=inputs,
         prepare=lambda build: bench.backend.prepare(bench.model, point, build),

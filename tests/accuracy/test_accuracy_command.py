@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchrun.backends.catalogue import resolve_spec
 from benchrun.results.rows import Score
 from benchrun.runner.accuracy.gates import find_standing
 from benchrun.runner.accuracy.naming import AskedTask, parse_workload
-from benchrun.runner.accuracy.opening import check_digest, data_path, open_tokenizer
+from benchrun.runner.accuracy.opening import check_digest, data_path
 from benchrun.runner.accuracy.retrieval import built_in_digest
 from benchrun.runner.cli import run
+from benchrun.runner.cli.accuracy_command import plan_accuracy
 from benchrun.runner.errors import UsageError
 from benchrun.runner.places import book_requests, read_requests
-from benchrun.runner.plan import SweepRequest, make_plan
+from benchrun.runner.plan import Plan, SweepRequest, make_plan
+from benchrun.runner.presets import make_request
 from benchrun.runner.workloads import canonical
 from tests.accuracy.test_accuracy_data import GOOD, write
 from tests.backends.minilm import MINILM
@@ -80,10 +82,40 @@ def test_a_model_without_a_tokenizer(capsys: pytest.CaptureFixture[str], good: s
     (tmp_path / "bare" / "config.json").write_bytes((MINILM / "config.json").read_bytes())
     (tmp_path / "bare" / "model.safetensors").symlink_to(MINILM / "model.safetensors")
     said = refused(capsys, "accuracy", "--data", good, "--model", str(tmp_path / "bare"), "--backend", "torch")
-    assert "bare@" in said and "has no tokenizer" in said
-    assert "has no tokenizer" in refused(capsys, "accuracy", "--data", good, "--model", "tiny", "--backend", "torch")
-    with pytest.raises(Exception, match="has no tokenizer beside its weights"):
-        open_tokenizer({}, resolve_spec("tiny"))
+    assert "needs the model's own tokenizer, and bare@" in said and "benchrun accuracy --tokenizer" in said
+    assert "tiny has none" in refused(capsys, "accuracy", "--data", good, "--model", "tiny", "--backend", "torch")
+
+
+def test_every_text_goes_through_one_tokenizer(good: str, tmp_path: Path) -> None:
+    """A task's, a length mix's and a calibration's: beside the config, else beside the weights, unless `--tokenizer` names another."""
+    lone, text = tmp_path / "lone", tmp_path / "text.txt"
+    lone.mkdir()
+    (lone / "config.json").write_bytes((MINILM / "config.json").read_bytes())
+    text.write_text("The cat sat.\n")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tokenizer.json").symlink_to(MINILM / "tokenizer.json")
+    given: dict[str, Any] = {
+        "model": str(lone), "backend": "ort:cpu", "dtype": "int8", "device": "cpu", "batch": 1, "opt": f"calibration={text}",
+    }  # fmt: skip
+
+    def tokenizer_of(found: Plan) -> Path:
+        (planned,) = found.points
+        assert planned.spec.tokenizer is not None
+        return Path(planned.spec.tokenizer)
+
+    task = AskedTask("retrieval", built_in_digest()[:8])
+    with pytest.raises(UsageError, match=r"ort\.calibration needs the model's own tokenizer, and lone@\w+ has none"):
+        plan_accuracy(task, given, {}, None, {})
+    named = plan_accuracy(task, given, {}, tmp_path / "other", {})  # the calibration's text goes through it too
+    assert tokenizer_of(named) == tmp_path / "other"
+    again = make_plan(SweepRequest.from_json(named.request.to_json()), missing=lambda *_: None)  # as --resume does
+    assert tokenizer_of(again) == tmp_path / "other"
+    beside_weights = {**given, "weights": str(MINILM)}
+    assert tokenizer_of(plan_accuracy(task, beside_weights, {}, None, {})) == MINILM.resolve()
+    (lone / "tokenizer.json").symlink_to(MINILM / "tokenizer.json")
+    assert tokenizer_of(plan_accuracy(task, beside_weights, {}, None, {})) == lone  # beside the config comes first
+    mixed = make_request({}, {}, {**beside_weights, "workload": f"lengths:text:{text}"})
+    assert tokenizer_of(make_plan(mixed, missing=lambda *_: None)) == lone
 
 
 def test_a_tokenizer_of_another_model(capsys: pytest.CaptureFixture[str], good: str) -> None:
@@ -161,8 +193,12 @@ def test_workloads_that_are_none(text: str) -> None:
 
 
 def test_a_plan_checks_head_and_data() -> None:
-    request = SweepRequest(models=("tiny",), device="cpu", workloads=("accuracy:retrieval",))
+    request = SweepRequest(models=(str(MINILM),), device="cpu", workloads=("accuracy:retrieval",))
     assert make_plan(request).points[0].point.workload == f"accuracy:retrieval@{HERE}"
+    with pytest.raises(
+        UsageError, match="needs the model's own tokenizer, and tiny has none"
+    ):  # before a worker starts
+        make_plan(SweepRequest(models=("tiny",), device="cpu", workloads=("accuracy:retrieval",)))
     with pytest.raises(UsageError, match="needs head encoder, not layers"):
         make_plan(SweepRequest(models=("tiny",), device="cpu", heads=("layers",), workloads=("accuracy:retrieval",)))
     with pytest.raises(UsageError, match="use 'benchrun accuracy --task squad --data FILE'"):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchrun.backends.catalogue import ModelError, named_spec
-from benchrun.backends.tokenisation import TextTokenizer, find_tokenizer, fingerprint
+from benchrun.backends.checkpoints import find_tokenizer
+from benchrun.backends.tokenisation import TextTokenizer, fingerprint
 from benchrun.runner.accuracy.rows import Row, make_set
 from benchrun.runner.accuracy.spans import best_places, choose, find_answers
 from benchrun.runner.accuracy.squad_data import Question

@@ -15,10 +15,10 @@ import onnxruntime
 import pytest
 
 from benchrun.backends import onnx_calibration
-from benchrun.backends.catalogue import resolve_spec
+from benchrun.backends.catalogue import ModelError, resolve_spec
 from benchrun.backends.contract import BuildFailed, Point, Unsupported
 from benchrun.backends.models import Model, load_model
-from benchrun.backends.onnx_calibration import choose_inputs, identify, spread, text_feeds
+from benchrun.backends.onnx_calibration import choose_inputs, read_text, spread, text_feeds
 from benchrun.backends.onnx_export import FILE_NAME
 from benchrun.backends.onnxruntime_build import obtain_graph
 from benchrun.backends.tokenisation import TextTokenizer
@@ -68,15 +68,22 @@ def test_a_long_text_is_taken_evenly(tmp_path: Path, model: Model, monkeypatch: 
     name, files = write(tmp_path / "long.txt", "\n".join(f"line {n}" for n in range(2000)))
     build = RecordingBuild.at(tmp_path / "cache")
     build.files |= files
-    feeds, told = choose_inputs(model.spec, make_point(model, text=name), build)
+    feeds, told = choose_inputs(model.spec, read_text(model.spec, make_point(model, text=name), build))
     assert len(feeds) == told["lines_used"] == onnx_calibration.LINES and told["lines"] == 2000
     monkeypatch.setattr(onnx_calibration, "TOKENS", 100)
-    feeds, told = choose_inputs(model.spec, make_point(model, text=name), build)
+    feeds, told = choose_inputs(model.spec, read_text(model.spec, make_point(model, text=name), build))
     assert told["tokens"] == sum(feed["input_ids"].size for feed in feeds) and 80 <= told["tokens"] <= 100
     assert told["text"] == f"sha256:{hashlib.sha256(files[name].read_bytes()).hexdigest()[:16]}"
 
 
-def test_the_graph_is_named_by_the_texts_content(tmp_path: Path, model: Model) -> None:
+def test_the_graph_is_named_by_the_texts_content(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, plain = [], Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        read.append(path)
+        return plain(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     build = RecordingBuild.at(tmp_path / "cache")
     drawn, notes = obtain_graph(model, make_point(model), None, build)
     assert notes["calibrated_on"] == {"drawn": "token ids"}
@@ -86,6 +93,7 @@ def test_the_graph_is_named_by_the_texts_content(tmp_path: Path, model: Model) -
     point = make_point(model, text=name)
     first, notes = obtain_graph(model, point, None, build)
     assert notes["calibrated_on"]["lines"] == notes["calibrated_on"]["lines_used"] == 3 and not first.hit
+    assert read.count(files[name]) == 2  # by `write` above, and once for its name and the graph together
     assert notes["calibrated_on"]["text"].startswith(f"sha256:{name.removeprefix('text@')}")
     moved = tmp_path / "moved.txt"
     shutil.copy(files[name], moved)
@@ -119,7 +127,7 @@ def test_static_ranges_are_those_of_the_text(tmp_path: Path, model: Model) -> No
     build = RecordingBuild.at(tmp_path / "cache")
     build.files |= files
     point = make_point(model, text=name)
-    feeds, _ = choose_inputs(model.spec, point, build)
+    feeds, _ = choose_inputs(model.spec, read_text(model.spec, point, build))
     found = {}
     for each in (point, make_point(model)):
         graph = onnx.load(obtain_graph(model, each, None, build)[0].path / FILE_NAME)
@@ -140,13 +148,12 @@ def test_what_cannot_be_calibrated_on(tmp_path: Path, model: Model) -> None:
     build, point = RecordingBuild.at(tmp_path), make_point(model, text=name)
     build.files |= files
     with pytest.raises(Unsupported, match="head layers starts from hidden states"):
-        identify(replace(model.spec, head="layers"), point, build)
-    with pytest.raises(BuildFailed, match="needs the model's own tokenizer"):
-        identify(replace(model.spec, weights_path=None), point, build)
+        read_text(replace(model.spec, head="layers"), point, build)
+    with pytest.raises(ModelError, match="needs the model's own tokenizer"):
+        read_text(replace(model.spec, tokenizer=None), point, build)
     (tmp_path / "text.txt").write_text("something else")
-    for call in (identify, choose_inputs):
-        with pytest.raises(BuildFailed, match=r"^text\.txt has changed since this run was planned"):
-            call(model.spec, point, build)
+    with pytest.raises(BuildFailed, match=r"^text\.txt has changed since this run was planned"):
+        read_text(model.spec, point, build)
     (tmp_path / "text.txt").unlink()
     with pytest.raises(BuildFailed, match=r"^text\.txt cannot be read \(No such file or directory\)"):
-        identify(model.spec, point, build)
+        read_text(model.spec, point, build)

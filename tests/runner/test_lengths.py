@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchrun.backends.catalogue import ModelSpec, named_spec, resolve_spec
-from benchrun.backends.tokenisation import TextTokenizer
+from benchrun.backends.catalogue import ModelError, ModelSpec, named_spec, resolve_spec
+from benchrun.backends.tokenisation import TextTokenizer, open_tokenizer
 from benchrun.runner.accuracy.squad_data import read_squad
 from benchrun.runner.accuracy.tasks import make_squad_task
 from benchrun.runner.accuracy.windows import WindowRules
@@ -21,7 +22,7 @@ from benchrun.runner.inputs import make_mixed_inputs
 from benchrun.runner.lengths import files
 from benchrun.runner.lengths.mixes import Lognormal, Uniform, choose, draw, parse_mix
 from benchrun.runner.lengths.naming import parse_workload
-from benchrun.runner.lengths.sets import make_sets, open_tokenizer
+from benchrun.runner.lengths.sets import make_sets
 from benchrun.runner.plan import SweepRequest, make_plan
 from benchrun.runner.workloads import canonical
 from tests.backends.minilm import MINILM
@@ -329,16 +330,14 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_tokenizer_must_be_the_models(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="lengths:text needs the model's own tokenizer, and tiny has none"):
+    with pytest.raises(ModelError, match="lengths:text needs the model's own tokenizer, and tiny has none"):
         open_tokenizer(named_spec("tiny"), "lengths:text")
     (tmp_path / "tokenizer.json").write_text("{")
     spec = minilm()
-    broken = ModelSpec(spec.name, spec.head, spec.config, spec.weights, str(tmp_path))
-    with pytest.raises(UsageError, match="tokenizer"):
-        open_tokenizer(broken, "lengths:text")
-    small = ModelSpec(spec.name, spec.head, {**spec.config, "vocab_size": 99}, spec.weights, spec.weights_path)
-    with pytest.raises(UsageError, match=r"the tokenizer has 30522 tokens and .* knows 99"):
-        open_tokenizer(small, "lengths:squad")
+    with pytest.raises(ModelError, match=r"tokenizer\.json in .* cannot be read"):
+        open_tokenizer(replace(spec, tokenizer=str(tmp_path)), "lengths:text")
+    with pytest.raises(ModelError, match=r"the tokenizer has 30522 tokens and .* knows 99"):
+        open_tokenizer(replace(spec, config={**spec.config, "vocab_size": 99}), "lengths:squad")
 
 
 # --- planning ---

@@ -121,6 +121,9 @@ def test_from_the_command_line_to_the_store(bench: Bench) -> None:
     missing = bench("run", *given, "--opt", "ort.calibration=nosuch.txt")
     assert missing.status == 2 and "nosuch.txt cannot be read" in " ".join(missing.err.split()) and not missing.out
     assert "Traceback" not in missing.err
+    idle = bench("run", *given, "--dtype", "fp32", "--opt", f"ort.calibration={text}")
+    assert idle.status == 2 and not idle.out
+    assert "--opt ort.calibration changes nothing in fp32: ask for --dtype int8 too" in " ".join(idle.err.split())
 
 
 def test_options_that_are_files_are_listed(bench: Bench) -> None:

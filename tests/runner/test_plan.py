@@ -157,14 +157,34 @@ def test_options_name_their_backend_or_not_and_defaults_leave_no_trace() -> None
     torch = TorchBackend.description
 
     def chosen(**asked: str) -> dict[str, object]:
-        return dict(choose_options(torch, {name.replace("__", "."): value for name, value in asked.items()}, 4, "cuda"))
+        given = {name.replace("__", "."): value for name, value in asked.items()}
+        return dict(choose_options(torch, given, 4, "cuda", "fp32"))
 
     assert chosen(attention="eager") == chosen(torch__attention="eager") == {"attention": "eager"}
     assert chosen(attention="sdpa") == {}
     assert chosen(attention="eager", torch__attention="sdpa") == {}  # the more particular one wins
-    assert dict(choose_options(torch, {}, 4, "cpu")) == {"threads": 4}
+    assert dict(choose_options(torch, {}, 4, "cpu", "fp32")) == {"threads": 4}
     with pytest.raises(UsageError, match=r"unknown option 'ort.level'"):
         make_plan(tiny(options={"ort.level": 2}))
+
+
+def test_an_option_is_carried_where_it_is_of_use_and_refused_where_it_is_of_none() -> None:
+    ort = {"backends": ("ort:cpu", "torch"), "options": {"ort.quantisation": "static"}}
+    found = {
+        (each.point.backend, each.point.dtype): each.point
+        for each in make_plan(tiny(dtypes=("fp32", "int8"), **ort), missing=lambda *_: None).points
+    }
+    assert found["ort", "int8"].option("quantisation") == "static"
+    plain = make_plan(tiny(backends=("ort:cpu",)), missing=lambda *_: None)
+    assert found["ort", "fp32"].key == plain.points[0].point.key  # the same series as without the option
+    for name in ("ort.quantisation", "quantisation"):
+        with pytest.raises(
+            UsageError, match=rf"^--opt {name} changes nothing in fp32: ask for --dtype int8 too, or leave"
+        ):
+            make_plan(tiny(backends=("ort:cpu", "torch"), options={name: "static"}), missing=lambda *_: None)
+    make_plan(
+        tiny(backends=("ort:cpu",), options={"ort.quantisation": "dynamic"}), missing=lambda *_: None
+    )  # the default
 
 
 def test_a_request_survives_the_store() -> None:
