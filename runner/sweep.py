@@ -13,8 +13,9 @@ import numpy as np
 from benchrun.results.rows import Attachment, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
 from benchrun.results.statistics import ReportedSummary, summarise
 from benchrun.runner.flops import Work, least_work
+from benchrun.runner.last_words import quote_last_words
 from benchrun.runner.launcher import OWN, Exit, Interpreter, WorkerProcess, WorkerTimeout
-from benchrun.runner.messages import Assignment, Task, clean_line
+from benchrun.runner.messages import Assignment, Task
 from benchrun.runner.plan import Plan, Planned
 from benchrun.runner.privacy import redact, redact_values
 from benchrun.runner.workloads import percentiles
@@ -22,8 +23,6 @@ from benchrun.runner.workloads import percentiles
 if TYPE_CHECKING:
     from benchrun.backends.contract import Point
     from benchrun.results import Store
-
-LAST_WORDS = 300  # characters that are quoted of what a worker said before it died
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +221,10 @@ class Sweep:
 
 def died(outcome: Exit) -> dict[str, Any]:
     """Fields of a row for a worker that ended without a word."""
-    last = next((line for line in reversed(outcome.log.splitlines()) if line.strip()), "")
     if outcome.oom_killed:
         return {"status": "oom", "error": "the kernel killed the worker: host memory ran out"}
-    said = f"; its last words: {clean_line(last, LAST_WORDS)}" if last else ""
     how = f"exited with status {outcome.text}" if outcome.text.isdigit() else f"was ended by {outcome.text}"
-    return {"status": "crashed", "error": f"the worker {how}{said}"}
+    return {"status": "crashed", "error": f"the worker {how}{quote_last_words(outcome.log)}"}
 
 
 def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: Plan) -> MeasurementRow:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.interpreters import clean_variables
+from benchrun.runner.last_words import find_last_words
 
 INSTALL = "pip install --quiet ."
 INSTALL_S = 3600.0
@@ -106,13 +107,13 @@ def _make(repository: Path, commit: str, command: str, folder: Path) -> str:
     tree = folder / "tree"
     done = _git(repository, "worktree", "add", "--force", "--detach", str(tree), commit)
     if done.returncode:
-        raise UsageError(f"git cannot check out {commit[:12]}: {_last(done.stderr)}")
+        raise UsageError(f"git cannot check out {commit[:12]}: {_said(done.stderr)}")
     # a copy of its own would take seconds; asked of the metadata, for find_spec("pip") makes setuptools give up its distutils
     inherits_pip = any(metadata.distributions(name="pip"))
     options = ["--without-pip"] if inherits_pip else []
     done = _run([sys.executable, "-m", "venv", *options, str(folder / "venv")], folder, None)
     if done.returncode:
-        raise UsageError(f"no virtual environment can be made for {commit[:12]}: {_last(done.stderr or done.stdout)}")
+        raise UsageError(f"no virtual environment can be made for {commit[:12]}: {_said(done.stderr or done.stdout)}")
     _inherit(folder)
     _write_scripts(folder)
     if not command.strip():
@@ -122,7 +123,7 @@ def _make(repository: Path, commit: str, command: str, folder: Path) -> str:
     if done.returncode:
         raise UsageError(
             f"the install command failed for {commit[:12]} (exit status {done.returncode}): "
-            f"{_last(done.stderr or done.stdout)}; give another one with --install"
+            f"{_said(done.stderr or done.stdout)}; give another one with --install"
         )
     if _installed(folder) == before:
         return (
@@ -227,6 +228,5 @@ def _run(
         raise UsageError(f"setting up a side took longer than {INSTALL_S:g} s: give a quicker --install") from error
 
 
-def _last(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+def _said(output: str) -> str:
+    return find_last_words(output) or "it said nothing"

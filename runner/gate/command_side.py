@@ -23,6 +23,7 @@ from benchrun.runner.environment import read_environment
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.launches import WARMUP
 from benchrun.runner.gate.schedule import LaunchOrder
+from benchrun.runner.last_words import LONGEST, quote_last_words
 from benchrun.runner.launcher import Interpreter, exit_text, pinned, worker_environment
 from benchrun.runner.messages import clean_line
 
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
 OUT = "{out}"
 FORMATS = ("pytest-benchmark",)
 LARGEST_BYTES = 1 << 30
-LAST_WORDS = 300
 _PYTHONS = re.compile(r"python[0-9.]*|py\.test|pytest")
-_TELLING = re.compile(r"^(E\s+)?[\w.]*(Error|Exception)\b|\b(?i:error):")
 
 
 class CommandFailed(Exception):
@@ -112,7 +111,7 @@ class CommandSide:
             suite = self._measure()
         except CommandFailed as failure:
             rows = {name: _lost(self._known[name], failure.status, str(failure), started) for name in order.points}
-            launch = LaunchRow(order.order, 0, started, datetime.now(UTC), clean_line(str(failure), LAST_WORDS))
+            launch = LaunchRow(order.order, 0, started, datetime.now(UTC), clean_line(str(failure), LONGEST))
         else:
             rows = {}
             for name in order.points:
@@ -139,7 +138,7 @@ class CommandSide:
         with tempfile.TemporaryDirectory(prefix="benchrun-gate-") as folder:
             out = Path(folder) / "benchmark.json"
             pid, code, said = self._start([each.replace(OUT, str(out)) for each in self._arguments])
-            words = find_last_words(said)
+            words = quote_last_words(said)
             if code is None:
                 raise CommandFailed("timeout", f"the command took longer than --timeout {self._timeout_s:g} s")
             if code < 0:
@@ -273,18 +272,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     if process.returncode is None:
         process.wait()
-
-
-def find_last_words(said: str) -> str:
-    """What a command said last, and before that the last line that names an error, for pytest ends with a mere count;
-    empty of nothing.
-    """
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    if not lines:
-        return ""
-    telling = next((line for line in reversed(lines[:-1]) if _TELLING.search(line)), "")
-    words = clean_line(lines[-1].strip("= "), LAST_WORDS)
-    return f"; its last words: {clean_line(telling, LAST_WORDS)} … {words}" if telling else f"; its last words: {words}"
 
 
 def _tail(log: IO[bytes]) -> str:

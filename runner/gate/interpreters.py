@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchrun.runner.errors import UsageError
+from benchrun.runner.last_words import find_last_words
 
 ANSWER_S = 120.0
 # What would make two interpreters run the same code, or another environment's.
@@ -110,8 +111,8 @@ def introduce(
         raise UsageError(f"{shown} does not run: {' '.join(str(error).split())}") from error
     found = _read(done.stdout)
     if found is None:
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
-        raise UsageError(f"{shown} gives no answer (exit status {done.returncode}): {last.strip()}")
+        said = find_last_words(done.stderr) or "it said nothing"
+        raise UsageError(f"{shown} gives no answer (exit status {done.returncode}): {said}")
     if "problem" in found:
         raise UsageError(
             f"{shown} cannot measure, for it has no working benchrun ({found['problem']}): "

@@ -16,7 +16,7 @@ import pytest
 
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.checkouts import check_out, find_commit
-from benchrun.runner.gate.command_side import check_program, find_last_words
+from benchrun.runner.gate.command_side import check_program
 from benchrun.runner.gate.preparation import find_places, settle_acceptances
 from benchrun.runner.gate.reports.terminal import shorten_names
 from benchrun.runner.gate.request import AcceptanceRequest, GateRequest, SideRequest, check_gate
@@ -71,15 +71,6 @@ def test_a_program_of_another_environment_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own" / "pytest").write_text("#!/bin/sh\n")
     (tmp_path / "own" / "pytest").chmod(0o755)
     check_program(("pytest",), side, "base")
-
-
-def test_last_words_name_the_error() -> None:
-    said = "collected 0\nE   ModuleNotFoundError: No module named 'tinylib'\nERROR bench\n==== 1 error in 2.88s ====\n"
-    assert (
-        find_last_words(said) == "; its last words: E ModuleNotFoundError: No module named 'tinylib' … 1 error in 2.88s"
-    )
-    assert find_last_words("ran\nall done\n") == "; its last words: all done"
-    assert find_last_words(" \n") == ""
 
 
 def test_bounds_that_decide_nothing_are_refused() -> None:
