@@ -171,6 +171,11 @@ class Store:
             )
         if not latest:
             raise StoreError(f"there is no run '{given}': {self.shown} holds no runs yet")
+        if text == "last":
+            raise StoreError(
+                f"no run of a sweep is stored in {self.shown}, and 'last' means one; the latest of gates and imports are "
+                f"{', '.join(latest)}: give one of these ids"
+            )
         raise StoreError(f"there is no run '{given}' in {self.shown}; the latest are {', '.join(latest)}, or say last")
 
     def runs(self, limit: int | None = None) -> list[RunOverview]:

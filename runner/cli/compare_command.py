@@ -11,6 +11,8 @@ from benchrun.runner.gate.comparison import Comparison, compare_records
 if TYPE_CHECKING:
     from rich.console import Console
 
+USUAL = frozenset({"imported", "trust:samples"})  # of every suite with its samples: no news where both sides have them
+
 
 def compare_runs(base: str, new: str, db: str | None, *, as_json: bool) -> int:
     """Print the comparison; returns 0, for it judges nothing."""
@@ -44,14 +46,15 @@ def print_comparison(found: Comparison) -> None:
     from rich.text import Text
 
     from benchrun.runner.gate.reports.terminal import shorten_names
+    from benchrun.runner.gate.reports.wording import with_unit
 
     console = Console()
     console.print(Text(f"base {found.base}, new {found.new}", style="bold"))
     for remark in found.remarks:
         console.print(Text(remark, style="yellow"))
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
-    for name, right in (("point", False), ("metric", False), ("base", True), ("new", True), ("time new ÷ base", True),
-                        ("95 % of launches", True), ("launches", True)):  # fmt: skip
+    for name, right in (("point", False), ("metric", False), ("base", True), ("new", True), ("time new\n÷ base", True),
+                        ("95 % of\nlaunches", True), ("launches", True)):  # fmt: skip
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "point", overflow="fold")
     names, shared = shorten_names({each.key: each.label for each in found.points})
     for point in found.points:
@@ -61,9 +64,9 @@ def print_comparison(found: Comparison) -> None:
             ratio = "–" if each.ratio is None else f"{each.ratio:.3f}"
             counts = f"{each.launches_base} / {each.launches_new}"
             figures = tuple("–" if value is None else f"{value:.4g}" for value in (each.base, each.new))
-            table.add_row(Text("" if at else name), each.metric, *figures, ratio, interval, counts)
+            table.add_row(Text("" if at else name), with_unit(each.metric), *figures, ratio, interval, counts)
         for metric, values, pattern in (
-            ("share of ceiling", (point.base.ceiling_share, point.new.ceiling_share), "{:.0%}"),
+            ("of ceiling", (point.base.ceiling_share, point.new.ceiling_share), "{:.0%}"),
             ("J/seq", (point.base.joules_per_seq, point.new.joules_per_seq), "{:.4g}"),
         ):
             if any(value is not None for value in values):
@@ -82,14 +85,32 @@ def _print_rest(console: Console, found: Comparison) -> None:
     """Flags, and points that only one run has."""
     from rich.text import Text
 
-    flagged: dict[tuple[str, str], list[str]] = {}  # points mostly have the same flags: one line for all that do
-    for point in found.points:
-        for name, side in (("base", point.base), ("new", point.new)):
-            for flag in side.flags:
-                flagged.setdefault((name, flag), []).append(point.label)
-    for (name, flag), labels in flagged.items():
-        where = labels[0] if len(labels) == 1 else f"{len(labels)} of {len(found.points)} points"
-        console.print(Text(f"the {name} run is flagged {flag}: {where}", style="yellow"))
+    for sentence in tell_flags(found):
+        console.print(Text(sentence, style="yellow"))
     for names, where in ((found.only_base, "base"), (found.only_new, "new")):
         for name in names:
             console.print(Text(f"only in the {where} run: {name}", style="dim"))
+
+
+def tell_flags(found: Comparison) -> list[str]:
+    """A sentence for each flag: once for all points that have it, and once for both sides where these points are the same."""
+    flagged: dict[str, dict[str, list[str]]] = {}
+    for point in found.points:
+        for name, side in (("base", point.base), ("new", point.new)):
+            for flag in side.flags:
+                flagged.setdefault(flag, {"base": [], "new": []})[name].append(point.label)
+    told = []
+    for flag, sides in flagged.items():
+        if sides["base"] == sides["new"]:
+            if flag not in USUAL:
+                told.append(f"both runs are flagged {flag}: {_where(sides['base'], found)}")
+            continue
+        told += [f"the {name} run is flagged {flag}: {_where(labels, found)}" for name, labels in sides.items() if labels]
+    return told
+
+
+def _where(labels: list[str], found: Comparison) -> str:
+    count = len(found.points)
+    if len(labels) == count > 1:
+        return "all points"
+    return labels[0] if len(labels) == 1 else f"{len(labels)} of {count} points"

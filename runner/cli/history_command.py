@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 METRICS = ("p50", "throughput")
 CANDIDATES = 10  # that a message lists
-UNITS = {"p50": "p50 ms", "throughput": "seq/s"}
 
 
 def show_history(words: Sequence[str], metric: str, hardware: str | None, db: str | None, *, as_json: bool) -> int:
@@ -127,6 +126,7 @@ def history_parts(found: SeriesPoint, others: int, history: PointHistory) -> Ite
 
     from benchrun.runner.cli.tables import DASH, milliseconds
     from benchrun.runner.gate.comparison import label_row
+    from benchrun.runner.gate.reports.wording import with_unit
 
     yield Text(f"{label_row(found.point)}  {found.point.key}", style="bold")
     where = f"hardware {found.fingerprint}" + (f"; also measured on {others} other machines" if others else "")
@@ -134,7 +134,7 @@ def history_parts(found: SeriesPoint, others: int, history: PointHistory) -> Ite
     yield Text(_conclusion(history))
     at = {each.index: each for each in history.changes}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    numbers = ("launches", UNITS[history.metric])
+    numbers = ("launches", with_unit(history.metric))
     for name in ("commit", "measured", *numbers):
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True, min_width=10)
     table.add_column("")  # change and versions: they may take several lines

@@ -117,6 +117,11 @@ def read_noise(store: Store, run_id: str) -> NoiseReport:
     from benchrun.runner.gate.noise import report_noise
 
     record = store.run(run_id)
+    if record.run.origin == "gate":
+        raise UsageError(
+            f"run {run_id} is one side of a gate: what that gate could find is told by 'benchrun gate show "
+            f"{record.run.request.get('gate', 'ID')}'; to measure this machine's noise, leave --run out and give the options of a sweep"
+        )
     if record.run.origin != "benchrun":
         raise UsageError(f"run {run_id} was imported ({record.run.origin}): its launches are not known")
     names = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -63,6 +64,19 @@ def test_history_of_what_variance_measured(measured: Bench) -> None:
     found = measured("history", "torch:eager", "tiny", "s8")
     assert found.status == 0
     assert "commits: 1; a change needs at least 3 on either side" in found.out
+
+
+def test_variance_of_a_side_of_a_gate_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    db = tmp_path / "runs.db"
+    with open_store(db) as store:
+        about = replace(run(1, origin="gate"), request={"gate": "20260101-000000-abcd", "side": "new"})
+        store_run(store, about, [point()], {point().key: [5.0, 5.1, 5.2]})
+    assert run_command(["variance", "--run", "last", "--db", str(db)]) == 2
+    assert f"'last' means one; the latest of gates and imports are {about.id}" in capsys.readouterr().err
+    assert run_command(["variance", "--run", about.id, "--db", str(db)]) == 2
+    said = capsys.readouterr().err
+    assert f"run {about.id} is one side of a gate" in said
+    assert "'benchrun gate show 20260101-000000-abcd'" in said and "leave --run out" in said
 
 
 @pytest.mark.parametrize(

@@ -408,6 +408,14 @@ def test_one_status_for_several_launches(statuses: list[str], replicates: int, e
     assert point_status(statuses, replicates) == expected
 
 
+def test_last_where_no_sweep_is_stored_says_what_is_there(store: Store, new_run: NewRun) -> None:
+    for side in ("base", "new"):
+        store.add_run(new_run(f"20260301-000000-abcd-{side}", origin="gate"), [], 1)
+    said = "no run of a sweep is stored in .*'last' means one; the latest .* are 20260301-000000-abcd-new, .*-base: give one"
+    with pytest.raises(StoreError, match=said):
+        store.resolve_run("last")
+
+
 def test_runs_are_listed_latest_first(store: Store, new_run: NewRun) -> None:
     for day in (2, 1, 3):
         store.add_run(new_run(f"2026030{day}-000000-aaaa", started=datetime(2026, 3, day, tzinfo=UTC)), [], 1)

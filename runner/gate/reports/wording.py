@@ -163,6 +163,16 @@ def needs_words(point: PointVerdict) -> bool:
     return point.verdict in ("FAIL", *UNDECIDED) or any(each.check_work for each in point.metrics)
 
 
+def unit(metric: str) -> str:
+    """Of a metric's figures."""
+    return "seq/s" if metric == "throughput" else "ms"
+
+
+def with_unit(metric: str) -> str:
+    """A metric and its unit, as the head of a column: `p50 ms`, `seq/s`."""
+    return unit(metric) if metric == "throughput" else f"{metric} {unit(metric)}"
+
+
 def change(metric: MetricVerdict) -> str:
     """`+5.9 %`: how much more time the new side takes; a dash where that is unknown."""
     return f"{100 * (metric.ratio - 1):+.1f} %" if math.isfinite(metric.ratio) else DASH
