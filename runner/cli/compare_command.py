@@ -105,7 +105,9 @@ def tell_flags(found: Comparison) -> list[str]:
             if flag not in USUAL:
                 told.append(f"both runs are flagged {flag}: {_where(sides['base'], found)}")
             continue
-        told += [f"the {name} run is flagged {flag}: {_where(labels, found)}" for name, labels in sides.items() if labels]
+        told += [
+            f"the {name} run is flagged {flag}: {_where(labels, found)}" for name, labels in sides.items() if labels
+        ]
     return told
 
 

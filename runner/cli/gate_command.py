@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from benchrun.runner.cli.gate_reports import ReportFiles, check_files, deliver
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.launches import CONFIRM, WARMUP
 from benchrun.runner.gate.limits import parse_limit
+from benchrun.runner.gate.reports.wording import duration
 from benchrun.runner.gate.request import AcceptanceRequest, GateRequest, SideRequest, check_gate
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.lists import parse_names
@@ -274,14 +276,17 @@ class GateProgress:
         stage = STAGES.get(order.stage, "screening")
         count = f"{len(order.points)} point{'s' if len(order.points) > 1 else ''}"
         if update.launch is None:
-            left = f", at least {update.left} to go" if update.left > 1 else ""
+            left = f", at least {update.left} to go{_lasting(update.left_s)}" if update.left > 1 else ""
             self._head = f"launch {update.taken + 1} · {stage} · {order.side} · {count}{left}"
             self._draw(self._head)
             return
         bad = [each for each in update.launch.readings if each.status != "ok"]
         told = f", {len(bad)} not ok: {bad[0].status} {bad[0].error}".rstrip() if bad else ""
         known = f" of at least {update.taken + update.left}" if update.left else ""
-        self.tell(f"launch {update.taken}{known} · {stage} · {order.side} · {count} · {update.seconds:.1f} s{told}")
+        went = f"{count} · {update.seconds:.1f} s"
+        self.tell(f"launch {update.taken}{known} · {stage} · {order.side} · {went}{_lasting(update.left_s)}{told}")
+        if update.warning:
+            self.tell(f"benchrun: {update.warning}")
 
     def point(self, update: Update) -> None:
         """A point inside a launch."""
@@ -294,6 +299,11 @@ class GateProgress:
 
         if self._console.is_terminal:
             self._live.update(Text(text, overflow="ellipsis", no_wrap=True), refresh=True)
+
+
+def _lasting(seconds: float) -> str:
+    """What is to come takes so long at least; empty where that is not known."""
+    return f" · {duration(seconds)} left" if math.isfinite(seconds) else ""
 
 
 @contextmanager

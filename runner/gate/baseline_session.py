@@ -13,6 +13,7 @@ from benchrun.runner.gate.acceptance import find_acceptance, find_strangers
 from benchrun.runner.gate.baseline import StoredSession, StoredVerdict, judge_stored
 from benchrun.runner.gate.interpreters import Introduction, introduce
 from benchrun.runner.gate.launches import METRICS, SCREEN, GatePlan, Launch, PlannedPoint, Reading
+from benchrun.runner.gate.limits import Evidence, Limit, LimitOutcome, LimitVerdict, judge_limit
 from benchrun.runner.gate.outcome import CROSS_SESSION, GateOutcome, GateSide
 from benchrun.runner.gate.preparation import (
     Place,
@@ -136,9 +137,9 @@ def _conduct(
     state = "interrupted"
     try:
         try:
-            for at in range(count):
-                order = LaunchOrder(at, "new", SCREEN, at, shuffle(keys, draft.seed, at))
-                session.take(order, draft.plan, left=count - at)
+            orders = [LaunchOrder(at, "new", SCREEN, at, shuffle(keys, draft.seed, at)) for at in range(count)]
+            while orders and not (stopped := session.find_bound()):
+                session.take(orders.pop(0), draft.plan, orders)
             state = "finished"
         except KeyboardInterrupt:
             stopped = "interrupted"
@@ -198,7 +199,11 @@ def judge_baseline(
     draft: GateDraft, launches: Sequence[Launch], known: Mapping[str, _Shelf], stopped: str
 ) -> GateVerdict:
     """The verdict of all points against the stored session. Pure."""
-    points = tuple(_judge_point(draft, each, launches, known.get(each.key)) for each in draft.plan.points)
+    limited = [_judge_limit(draft, limit, launches, stopped) for limit in draft.limits]
+    points = tuple(
+        _judge_point(draft, each, launches, known.get(each.key), stopped, tuple(limit[at] for limit in limited))
+        for at, each in enumerate(draft.plan.points)
+    )
     ordered = tuple(sorted(points, key=lambda each: each.point))
     names = [(each.key, each.label) for each in draft.plan.points]
     return GateVerdict(
@@ -218,23 +223,53 @@ def judge_baseline(
 
 
 def _judge_point(
-    draft: GateDraft, point: PlannedPoint, launches: Sequence[Launch], shelf: _Shelf | None
+    draft: GateDraft,
+    point: PlannedPoint,
+    launches: Sequence[Launch],
+    shelf: _Shelf | None,
+    stopped: str,
+    limits: tuple[LimitVerdict, ...],
 ) -> PointVerdict:
-    readings = [(each, reading) for each in launches for reading in each.readings if reading.point == point.key]
+    readings = _find_readings(point, launches)
     asked = sum(point.key in each.points for each in launches)
-    metrics = tuple(_judge_metric(draft, name, point, readings, asked, shelf) for name in draft.plan.metrics)
-    verdict = find_worst(each.verdict for each in metrics)
+    standing = _find_standing(draft, point, readings, asked, stopped)
+    metrics = tuple(_judge_metric(draft, name, point, readings, standing, shelf) for name in draft.plan.metrics)
+    reasons: list[tuple[Verdict, str]] = [(each.verdict, each.reason) for each in metrics]
+    reasons += [(each.verdict, each.reason) for each in limits]
+    verdict = find_worst(each for each, _ in reasons)
     accepted, notes = find_acceptance(point.key, point.label, draft.acceptances)
     return PointVerdict(
         point=point.key,
         label=point.label or point.key,
         verdict=verdict,
-        reason=next(each.reason for each in metrics if each.verdict == verdict),
+        reason=next(reason for worst, reason in reasons if worst == verdict),
         metrics=metrics,
+        limits=limits,
         notes=notes,
         accepted=accepted if verdict == "FAIL" else "",
         launches_new=asked,
     )
+
+
+def _judge_limit(draft: GateDraft, limit: Limit, launches: Sequence[Launch], stopped: str) -> list[LimitVerdict]:
+    """One limit at every point; where the launches themselves are missing or invalid, so is the limit."""
+    verdicts: dict[int, LimitVerdict] = {}
+    evidence: dict[int, Evidence] = {}
+    for at, point in enumerate(draft.plan.points):
+        readings = _find_readings(point, launches)
+        asked = sum(point.key in each.points for each in launches)
+        standing = _find_standing(draft, point, readings, asked, stopped)
+        if standing is not None:
+            verdicts[at] = LimitVerdict(limit=limit.text, verdict=standing[0], reason=standing[1])
+        else:
+            values = tuple(float(getattr(each, limit.column) or "nan") for _, each in readings)
+            evidence[at] = Evidence(values, sum(each.n for _, each in readings), point.device_class)
+    verdicts.update(zip(evidence, judge_limit(limit, list(evidence.values()), draft.settings), strict=True))
+    return [verdicts[at] for at in range(len(draft.plan.points))]
+
+
+def _find_readings(point: PlannedPoint, launches: Sequence[Launch]) -> list[tuple[Launch, Reading]]:
+    return [(each, reading) for each in launches for reading in each.readings if reading.point == point.key]
 
 
 def _judge_metric(
@@ -242,11 +277,10 @@ def _judge_metric(
     name: str,
     point: PlannedPoint,
     readings: Sequence[tuple[Launch, Reading]],
-    asked: int,
+    standing: tuple[LimitOutcome, str] | None,
     shelf: _Shelf | None,
 ) -> MetricVerdict:
     baseline = str(draft.base.details.get("session", ""))
-    standing = _find_standing(draft, point, readings, asked)
     rows = shelf.sessions.get(baseline) if shelf is not None else None
     if standing is None and not rows:
         standing = "MISSING", "the stored run has no good measurement of it"
@@ -269,14 +303,16 @@ def _judge_metric(
 
 
 def _find_standing(
-    draft: GateDraft, point: PlannedPoint, readings: Sequence[tuple[Launch, Reading]], asked: int
-) -> tuple[Verdict, str] | None:
+    draft: GateDraft, point: PlannedPoint, readings: Sequence[tuple[Launch, Reading]], asked: int, stopped: str
+) -> tuple[LimitOutcome, str] | None:
     """The verdict that a point gets before any statistics; None where they decide."""
     if not point.in_new:
         return "MISSING", "it can no longer be planned on the new side"
     lost = [each for _, each in readings if each.status not in ("ok", "invalid")]
     if lost:
         return "MISSING", f"{lost[0].status}: {lost[0].error}" if lost[0].error else lost[0].status
+    if stopped and asked < 2:
+        return "INCONCLUSIVE", f"{asked} of at least 2 launches, ended by {stopped}"
     if len(readings) < max(2, asked):
         return "MISSING", f"{len(readings)} of {asked} launches"
     few = [each for _, each in readings if each.n < draft.settings.min_samples]

@@ -146,4 +146,4 @@ def _check_baseline(request: GateRequest) -> None:
     if request.sweep.keys() - {"timeout", "threads", "db", "label"}:
         raise UsageError("--baseline measures the points of the stored run: leave the options of a sweep out")
     if request.baseline_launches < 2:
-        raise UsageError("--baseline-launches must be at least 2, for a variance needs two launches")
+        raise UsageError("[gate] baseline_launches must be at least 2, for a variance needs two launches")

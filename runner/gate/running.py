@@ -13,6 +13,7 @@ from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.command_side import CommandSide, check_program
 from benchrun.runner.gate.control import ControlWorkload
 from benchrun.runner.gate.decision import decide
+from benchrun.runner.gate.foresight import foresee_room
 from benchrun.runner.gate.launches import SIDES, WARMUP, GatePlan, PlannedPoint, Side
 from benchrun.runner.gate.outcome import GateOutcome, GateSide
 from benchrun.runner.gate.preparation import (
@@ -246,7 +247,10 @@ def draft_gate(
     *,
     more: Mapping[str, Any] | None = None,
 ) -> GateDraft:
-    """All that is known before the first launch."""
+    """All that is known before the first launch; what cannot come out well is told at once."""
+    room = foresee_room(request.settings) if request.baseline is None else ""
+    if room:
+        around.tell(room)
     return GateDraft(
         id=gate_id,
         started=started,
@@ -259,7 +263,7 @@ def draft_gate(
         keys=keys,
         limits=request.limits,
         acceptances=settle_acceptances(request, around.folder, sides["base"].commit),
-        notes=notes,
+        notes=(*notes, *([room] if room else [])),
         request={**redact_values(request.to_json()), **(more or {})},
         label=request.label,
         version=benchrun_version(),

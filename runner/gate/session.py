@@ -4,13 +4,15 @@ enough.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from benchrun.runner.gate.control import ControlWorkload, summarise_control
+from benchrun.runner.gate.foresight import TimedLaunch, foresee_end, least_seconds
 from benchrun.runner.gate.launches import WARMUP, GatePlan, Launch, Side
 from benchrun.runner.gate.readings import Taken, to_launches
 from benchrun.runner.gate.schedule import Batch, LaunchOrder, next_batch
@@ -35,13 +37,17 @@ class SideRunner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GateUpdate:
-    """What the session is doing. `launch` is set once one has ended; `left` counts those known to be still to come."""
+    """What the session is doing. `launch` is set once one has ended; `left` counts those known to be still to come, `left_s`
+    is what they take at least (NaN: not known yet), `warning` what is to be told at once.
+    """
 
     order: LaunchOrder
     taken: int
     left: int
     launch: Launch | None = None
     seconds: float = 0.0
+    left_s: float = math.nan
+    warning: str = ""
 
 
 Listener = Callable[[GateUpdate], None]
@@ -69,6 +75,8 @@ class GateSession:
         self._control = control
         self._listen = listen
         self._taken: list[Taken] = []
+        self._timed: list[TimedLaunch] = []
+        self._warned: set[int] = set()  # stages
         self._began = time.monotonic()
 
     def launches(self, plan: GatePlan) -> tuple[Launch, ...]:
@@ -84,7 +92,7 @@ class GateSession:
                     return batch.stopped
                 # the rule is asked after every pair: points that crashed drop out, and the time limit holds
                 for at, order in enumerate(batch.launches[:2]):
-                    self.take(order, plan, left=len(batch.launches) - at)
+                    self.take(order, plan, batch.launches[at + 1 :])
         except KeyboardInterrupt:
             return "interrupted"
 
@@ -108,13 +116,13 @@ class GateSession:
         add_gate_launch(self._store, self._id, booked)
         self._taken.append(Taken(booked, ()))
 
-    def take(self, order: LaunchOrder, plan: GatePlan | None, left: int = 0) -> Taken:
-        """One launch with the control beside it, booked once it has ended. Without a plan nothing is shown of it."""
+    def take(self, order: LaunchOrder, plan: GatePlan, ahead: Sequence[LaunchOrder]) -> None:
+        """One launch with the control beside it, booked once it has ended. `ahead`: those known to come after it."""
         from benchrun.results.gate_rows import GateLaunchRow
         from benchrun.results.gates import add_gate_launch
 
         side = self._sides[order.side]
-        self._listen(GateUpdate(order, len(self._taken), left))
+        self._listen(GateUpdate(order, len(self._taken), len(ahead) + 1, left_s=self._least([order, *ahead], plan)))
         started, clock = datetime.now(UTC), time.monotonic()
         control = self._control.run() if self._control else []
         rows = side.take(order)
@@ -133,10 +141,33 @@ class GateSession:
         add_gate_launch(self._store, self._id, booked)
         # the rows of a discarded launch are not kept: a gate that is read back has none either
         self._taken.append(Taken(booked, rows if order.stage != WARMUP else ()))
-        if plan is not None:
-            shown = to_launches(plan, self._id, [Taken(booked, rows)])[0]
-            self._listen(GateUpdate(order, len(self._taken), left - 1, shown, time.monotonic() - clock))
-        return Taken(booked, rows)
+        seconds = time.monotonic() - clock
+        self._timed.append(TimedLaunch(order, seconds))
+        shown = to_launches(plan, self._id, [Taken(booked, rows)])[0]
+        left_s = self._least(ahead, plan) if ahead else math.nan
+        warning = self._foresee(ahead, plan)
+        self._listen(GateUpdate(order, len(self._taken), len(ahead), shown, seconds, left_s, warning))
+
+    def _least(self, ahead: Sequence[LaunchOrder], plan: GatePlan) -> float:
+        return least_seconds(self._timed, ahead, whole=plan.foreign)
+
+    def _foresee(self, ahead: Sequence[LaunchOrder], plan: GatePlan) -> str:
+        """A warning that the time will not be enough; one a stage."""
+        if not ahead or ahead[0].stage in self._warned:
+            return ""
+        elapsed = time.monotonic() - self._began
+        warning = foresee_end(self._timed, ahead, self._settings, elapsed, whole=plan.foreign)
+        if warning:
+            self._warned.add(ahead[0].stage)
+        return warning
+
+    def find_bound(self) -> str:
+        """The bound that the session has reached, for one whose launches the rule does not order; empty for none."""
+        settings = self._settings
+        if settings.max_launches is not None and len(self._taken) >= settings.max_launches:
+            return "max_launches"
+        late = settings.max_minutes is not None and time.monotonic() - self._began >= settings.max_minutes * 60
+        return "max_minutes" if late else ""
 
     def _next(self, plan: GatePlan) -> Batch:
         elapsed = time.monotonic() - self._began

@@ -15,6 +15,7 @@ from benchrun.results import Store, open_store
 from benchrun.results.gates import list_gates, load_gate
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.interpreters import find_interpreter, introduce
+from benchrun.runner.gate.limits import parse_limit
 from benchrun.runner.gate.outcome import GateOutcome
 from benchrun.runner.gate.request import GateRequest, SideRequest
 from benchrun.runner.gate.running import Surroundings, run_gate
@@ -181,8 +182,8 @@ def test_a_stored_run_decides_only_when_sessions_are_known(gate: Gate, interpret
     first = gate(old, new)
     assert first.exit_code == 0
 
-    def against(python: str) -> GateOutcome:
-        return gate(None, python, sweep={}, baseline=first.base.run_id)
+    def against(python: str, **changes: Any) -> GateOutcome:
+        return gate(None, python, sweep={}, baseline=first.base.run_id, **changes)
 
     early = against(interpreter("slow", 1.4))
     assert (early.exit_code, early.kind) == (4, "baseline")
@@ -192,6 +193,14 @@ def test_a_stored_run_decides_only_when_sessions_are_known(gate: Gate, interpret
     slow, same = against(interpreter("slow", 1.4)), against(new)
     assert slow.exit_code == 1 and slow.verdict.warnings[0].startswith("cross-session")
     assert same.exit_code == 0 and same.points[0].metrics[0].stage == "baseline"
+    limited = against(new, limits=(parse_limit("p50_ms=1e-6"), parse_limit("p50_ms=1e6")))
+    assert (limited.exit_code, [each.verdict for each in limited.points[0].limits]) == (1, ["FAIL", "PASS"])
+    assert limited.points[0].reason.endswith("the limit is 1e-06") and decided_alike(store, limited)
+    cut = against(new, settings=replace(QUIET, max_launches=1), limits=(parse_limit("p50_ms=1e6"),))
+    assert (cut.exit_code, cut.verdict.stopped, cut.verdict.launches) == (4, "max_launches", 1)
+    assert cut.points[0].reason == "1 of at least 2 launches, ended by max_launches" and decided_alike(store, cut)
+    late = against(new, settings=replace(QUIET, max_minutes=1e-6))
+    assert (late.exit_code, late.verdict.stopped) == (4, "max_minutes") and decided_alike(store, late)
     gate(old, new)  # one more session must not change what was decided
     assert decided_alike(store, slow) and decided_alike(store, same)
     with pytest.raises(UsageError, match="is the new side of a gate"):

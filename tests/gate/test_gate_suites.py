@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from benchrun.results import Store, open_store
 from benchrun.results.gates import list_gates, load_gate
 from benchrun.results.records import RunRecord
 from benchrun.runner.cli.compare_command import compare_document, print_comparison, tell_flags
+from benchrun.runner.cli.gate_command import GateProgress
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.comparison import SideState, compare_records
 from benchrun.runner.gate.outcome import GateOutcome
@@ -267,6 +270,26 @@ def test_bounds_end_a_run_as_inconclusive(gate: Gate, store: Store) -> None:
     outcome = gate((1.2, ""), settings=replace(QUIET, max_launches=10))
     assert (outcome.exit_code, outcome.verdict.stopped) == (4, "max_launches")
     assert decided_alike(store, outcome)
+    assert outcome.notes[-1].startswith("max_launches 10 leaves no room to confirm an alarm")
+
+
+def test_time_that_will_not_do_is_told_after_the_first_pair(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The limit lets one pair begin and no second one: that is foreseen, and told once, before the end tells it too."""
+    updates: list[GateUpdate] = []
+    outcome = gate(listen=updates.append, settings=replace(QUIET, max_minutes=0.02 / 60))
+    assert (outcome.exit_code, outcome.verdict.stopped) == (4, "max_minutes")
+    ended = [each for each in updates if each.launch is not None]
+    assert [bool(each.warning) for each in ended] == [False, True]
+    assert "will not be enough" in ended[1].warning and "the launches known to come" in ended[1].warning
+    assert math.isnan(ended[0].left_s) and ended[1].left_s > 0
+    progress = GateProgress(Console(stderr=True, width=80))
+    for each in updates:
+        progress.launch(each)
+    told = capsys.readouterr().err.splitlines()
+    assert told[1].startswith("launch 4 of at least 8 · screening · new · 2 points · ") and told[1].endswith(" s left")
+    assert told[2].startswith("benchrun: the limit of 0.000333333 min will not be enough")
 
 
 def test_ctrl_c_keeps_what_there_is(gate: Gate, store: Store) -> None:

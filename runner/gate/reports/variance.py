@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchrun.runner.gate.noise import MetricNoise, NoiseReport
 from benchrun.runner.gate.reports.terminal import shorten_names
-from benchrun.runner.gate.reports.wording import DASH, clean_name, percent
+from benchrun.runner.gate.reports.wording import DASH, clean_name, duration, percent
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.welch import round_significant
 
@@ -76,7 +76,7 @@ def sentences(report: NoiseReport, settings: GateSettings) -> list[str]:
     ]
     cost = (
         f"On unchanged code it costs about {report.gate_launches:.1f} launches a point, both sides"
-        + (f", {_duration(report.gate_s)} for these points" if math.isfinite(report.gate_s) else "")
+        + (f", {duration(report.gate_s)} for these points" if math.isfinite(report.gate_s) else "")
         + "."
     )
     if report.settles:
@@ -123,10 +123,6 @@ def _cells(noise: MetricNoise) -> tuple[str, ...]:
         f"{c.neighbours:+.1f}" if math.isfinite(c.neighbours) else DASH,
         percent(noise.detectable),
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,95 @@
+"""Whether a gate can end in time, from the launches that it has taken: said after the first pair, not only at the end. Pure.
+
+All figures are lower bounds: later launches may turn out to be needed, and a launch of half the points is taken to cost half,
+though a process has to start all the same. So a warning is never about a run that would have made it at its own pace.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchrun.runner.gate.launches import SCREEN, SIDES, WARMUP
+from benchrun.runner.gate.reports.wording import duration
+from benchrun.runner.gate.schedule import LaunchOrder
+from benchrun.runner.gate.settings import GateSettings
+
+
+@dataclass(frozen=True, slots=True)
+class TimedLaunch:
+    """A launch that was taken, and the seconds that it took, the control included."""
+
+    order: LaunchOrder
+    seconds: float
+
+
+def least_seconds(taken: Sequence[TimedLaunch], ahead: Sequence[LaunchOrder], *, whole: bool = False) -> float:
+    """What the launches `ahead` take at least, at the pace of those taken; NaN while a side that they need has not been
+    timed. Discarded launches tell nothing: they measure fewer points, on a cold machine.
+
+    `whole`: a launch measures everything, whichever points it was asked for (a command).
+    """
+    counted = [each for each in taken if each.order.stage != WARMUP]
+    total = 0.0
+    for order in ahead:
+        on_side = [each for each in counted if each.order.side == order.side]
+        alike = [each for each in on_side if each.order.stage == order.stage] or on_side
+        if not alike:
+            return math.nan
+        shares = [1.0 if whole else min(1.0, len(order.points) / len(each.order.points)) for each in alike]
+        total += math.fsum(s * each.seconds for s, each in zip(shares, alike, strict=True)) / len(alike)
+    return total
+
+
+def foresee_end(
+    taken: Sequence[TimedLaunch],
+    ahead: Sequence[LaunchOrder],
+    settings: GateSettings,
+    elapsed_s: float,
+    *,
+    whole: bool = False,
+) -> str:
+    """One sentence where `max_minutes` will end the run too early, or leave no time to confirm an alarm; empty where it
+    will not, or where that is not known yet. `ahead`: all launches that are known to come.
+    """
+    if settings.max_minutes is None or not ahead:
+        return ""
+    limit_s, given = settings.max_minutes * 60, f"the limit of {settings.max_minutes:g} min"
+    left_s = least_seconds(taken, ahead, whole=whole)
+    last_pair = 2 * ((len(ahead) - 1) // 2)  # the limit is looked at before a pair; one that has begun is taken whole
+    if elapsed_s + least_seconds(taken, ahead[:last_pair], whole=whole) >= limit_s:
+        return (
+            f"{given} will not be enough: at this pace the launches known to come take {duration(left_s)} more, and what "
+            f"lacks launches is INCONCLUSIVE; allow {math.ceil((elapsed_s + left_s) / 60)} min at least, or measure fewer points"
+        )
+    if ahead[0].stage != SCREEN:
+        return ""
+    confirming_s = left_s + least_seconds(taken, _confirm_one(ahead[0], settings), whole=whole)
+    if elapsed_s + confirming_s >= limit_s:
+        return (
+            f"{given} leaves no time to confirm an alarm, which takes {2 * settings.confirm_launches_min} launches more: what "
+            f"looks slower would be INCONCLUSIVE, never FAIL; allow {math.ceil((elapsed_s + confirming_s) / 60)} min at least"
+        )
+    return ""
+
+
+def foresee_room(settings: GateSettings) -> str:
+    """One sentence where `max_launches` leaves no room to confirm an alarm, which is known from the start; else empty."""
+    needed = 2 * (settings.screen_launches + settings.warmup + settings.confirm_launches_min)
+    if settings.max_launches is None or settings.max_launches >= needed:
+        return ""
+    return (
+        f"max_launches {settings.max_launches} leaves no room to confirm an alarm, which takes {needed} launches in all: what "
+        "looks slower is INCONCLUSIVE, never FAIL"
+    )
+
+
+def _confirm_one(like: LaunchOrder, settings: GateSettings) -> list[LaunchOrder]:
+    """The fewest launches that confirm an alarm of one point."""
+    point = like.points[:1]
+    return [
+        LaunchOrder(like.order, side, like.stage, like.pair, point)
+        for _ in range(settings.confirm_launches_min)
+        for side in SIDES
+    ]
