@@ -127,7 +127,7 @@ def plan_loadgen(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Plan:
     )
     if "timeout" in rest:
         return plan
-    return replace(plan, request=replace(plan.request, timeout_s=TIMEOUT_S + longest_test(plan)))
+    return replace(plan, request=replace(plan.request, timeout_s=TIMEOUT_S + math.ceil(longest_test(plan))))
 
 
 def longest_test(plan: Plan) -> float:

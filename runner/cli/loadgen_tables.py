@@ -26,12 +26,13 @@ def loadgen_table(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator
     scenario, _, rest = (points[0].point.workload or "").partition(":")[2].partition(":")
     accuracy = rest.split(":")[0] == "accuracy"
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", padding=(0, 1, 0, 0))
-    headings = ["engine", "batch", *_columns(scenario, accuracy), "LoadGen"]
+    headings = ["engine", "batch", "seq", *_columns(scenario, accuracy), "LoadGen"]
     for name in headings:
         table.add_column(name, justify="left" if name in ("engine", "LoadGen") else "right", no_wrap=True)
     for planned in points:
         found = [each for each in record.by_point[planned.point.key] if each.row.facts.get("loadgen")]
-        start = [f"{planned.point.backend}:{planned.point.variant}", str(planned.point.batch or DASH)]
+        point = planned.point
+        start = [f"{point.backend}:{point.variant}", str(point.batch or DASH), str(point.seq or DASH)]
         cells = [cell(found) if found else "" for cell in _columns(scenario, accuracy).values()]
         verdict = _verdict(record, planned, found)
         style = "strike" if verdict.plain != "VALID" and verdict.plain != "done" and found else ""
@@ -100,7 +101,7 @@ def _caption(record: RunRecord, points: Sequence[PlannedPoint], scenario: str, a
 def _remarks(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[Text]:
     """Errors and flags; in Server what was asked for, and how it was found."""
     for planned in points:
-        name = f"{planned.point.backend}:{planned.point.variant} b{planned.point.batch}"
+        name = f"{planned.point.backend}:{planned.point.variant} b{planned.point.batch} s{planned.point.seq}"
         said: Counter[tuple[str, str]] = Counter()
         for each in record.by_point[planned.point.key]:
             row = each.row
@@ -130,7 +131,7 @@ def _error(found: Sequence[MeasurementRecord]) -> str:
     errors = [
         each.row.parity.rel_l2 for each in found if each.row.parity is not None and each.row.parity.rel_l2 is not None
     ]
-    return f"{max(errors):.0e}" if errors else DASH
+    return DASH if not errors else f"{max(errors):.0e}" if max(errors) else "exact"
 
 
 def _whole(value: float | None) -> str:

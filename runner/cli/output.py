@@ -22,6 +22,7 @@ from benchrun.runner.cli.tables import describe_seconds, plan_lines, point_name,
 from benchrun.runner.estimate import point_seconds
 
 if TYPE_CHECKING:
+    from benchrun.backends.contract import Point
     from benchrun.results.records import RunRecord
     from benchrun.runner.plan import Plan
     from benchrun.runner.sweep import Update
@@ -154,7 +155,7 @@ class Progress:
             self._taken_ns.append(update.last_ns)
         if self._live is None:
             return
-        parts = [f"[{self._done + 1}/{len(self.missing)}]", point_name(update.planned.point), update.phase]
+        parts = [f"[{self._done + 1}/{len(self.missing)}]", self._name(update.planned.point), update.phase]
         if update.n:
             parts.append(f"{update.n} samples, p50 about {float(np.median(self._taken_ns)) / 1e6:.2f} ms")
         parts.append(f"about {describe_seconds(self._left())} left")
@@ -165,7 +166,7 @@ class Progress:
         if row is None:
             return
         style = STATUS_STYLES.get(row.status, "red")
-        line = Text(f"[{self._done}/{len(self.missing)}] {point_name(update.planned.point)}  ")
+        line = Text(f"[{self._done}/{len(self.missing)}] {self._name(update.planned.point)}  ")
         line.append(row.status, style=style)
         if row.host is not None and row.host.p50_ms is not None:
             line.append(f"  p50 {row.host.p50_ms:.2f} ms, n {row.host.n}")
@@ -174,6 +175,10 @@ class Progress:
         if row.error and row.error != update.planned.refusal:  # the plan has said why it will be skipped
             line.append(f"  {row.error}")
         self.console.print(line, highlight=False)
+
+    def _name(self, point: Point) -> str:
+        """With its workload where there are several, such as the layouts of a mix."""
+        return point_name(point) + (f" {point.workload}" if len(self.plan.request.workloads) > 1 else "")
 
     def _left(self) -> float:
         """Seconds left, from the estimate of each point, scaled by how wrong it has been so far."""

@@ -10,7 +10,6 @@ from typing import Any
 
 PRECISION = 0.02  # the search ends where what is left is so narrow
 RAISE, MOST_RAISES = 1.6, 6
-LEAST_SHARE = 0.01  # of the first guess: below that no rate is looked for
 KEPT_UP = 0.98  # of the scheduled rate must be completed: less is a backlog that grows
 MOST_FULL_RUNS = 8
 
@@ -52,10 +51,11 @@ class Bracket:
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
-def find_rate(most: float, probe: Callable[[float], Probe]) -> tuple[float | None, list[Probe]]:
-    """The highest rate that met the deadline, None where none did; all probes in order.
+def find_rate(most: float, least: float, probe: Callable[[float], Probe]) -> tuple[float | None, list[Probe]]:
+    """The highest rate that met the deadline, None where not even `least` did; all probes in order.
 
-    `most` should be out of reach. It is tried first, and raised while it is not: a guess made on a busy machine is too low.
+    `most` should be out of reach. It is tried first, and raised while it is not: a guess made on a busy machine is too low. `least`
+    ends the search downwards: a probe has so many queries at least, and lasts the longer the fewer come a second.
     """
     low, high = 0.0, most
     probes = [probe(high)]
@@ -64,8 +64,8 @@ def find_rate(most: float, probe: Callable[[float], Probe]) -> tuple[float | Non
         probes.append(probe(high))
     if probes[-1].met:
         return high, probes
-    while high - low > PRECISION * high and high > LEAST_SHARE * most:
-        probes.append(probe((low + high) / 2))
+    while high - low > PRECISION * high and high > least:
+        probes.append(probe(max((low + high) / 2, least)))
         if probes[-1].met:
             low = probes[-1].qps
         else:

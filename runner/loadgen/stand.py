@@ -29,6 +29,7 @@ IMPOSSIBLE = "impossible"  # the flag of a point whose rate or deadline nothing 
 EXPECTED = {"single-stream": 1.5, "multi-stream": 1.5, "offline": 1.25}
 MORE = 1.3  # of what a test showed, where it ended before its time
 ROOM = 1.1  # the search for a rate begins with so many times what full batches gave
+LEAST_LOAD = 0.1  # of what single samples would allow: at that the engine idles, and a query hardly ever meets another
 HOPELESS = 2.0  # a rate of so many times that is not tried
 MOST_RUNS = 4
 PROBE_QUERIES = 100
@@ -151,11 +152,12 @@ def _serve(stand: Stand, one: Pace, full: Pace, telemetry: Telemetry, story: Sto
             raise Impossible(sentence)
     if traffic.rate is not None:
         return _run(stand, traffic.rate, telemetry, story)
-    return _search(stand, max(full.samples_s, one.samples_s), telemetry, story)
+    most = max(full.samples_s, one.samples_s)
+    return _search(stand, most, min(most, LEAST_LOAD / one.median_s), telemetry, story)
 
 
-def _search(stand: Stand, most: float, telemetry: Telemetry, story: Story) -> Outcome:
-    """The highest rate that keeps the deadline, from `most` samples a second that full batches gave: the run that shows it."""
+def _search(stand: Stand, most: float, least: float, telemetry: Telemetry, story: Story) -> Outcome:
+    """The highest rate that keeps the deadline, `most` being the samples a second that full batches gave: the run that shows it."""
     limit_ms = stand.traffic.limit_ms
 
     def probe(qps: float) -> Probe:
@@ -167,12 +169,12 @@ def _search(stand: Stand, most: float, telemetry: Telemetry, story: Story) -> Ou
         story.probes.append(found.to_json())
         return found
 
-    rate, probes = find_rate(ROOM * most, probe)
+    rate, probes = find_rate(ROOM * most, least, probe)
     if rate is None:
         last = probes[-1]
         raise Impossible(
-            f"no rate keeps a latency limit of {limit_ms:g} ms: at {last.qps:.3g} queries a second the 99th percentile is "
-            f"{last.p99_ms:.4g} ms already, so allow more with --latency-limit"
+            f"no rate keeps a latency limit of {limit_ms:g} ms: at {last.qps:.3g} queries a second, {LEAST_LOAD:.0%} of what single "
+            f"samples would allow, the 99th percentile is {last.p99_ms:.4g} ms already, so allow more with --latency-limit"
         )
     best = outcome = _run(stand, rate, telemetry, story)
     runs = [_full_run(outcome)]

@@ -135,7 +135,7 @@ def parse_rate(text: str) -> float | None:
 
 def _check(option: str, value: float, least: float, most: float, unit: str) -> None:
     if not (math.isfinite(value) and least <= value <= most):
-        raise UsageError(f"{option} {value:g} is no number of {unit} from {least:g} to {most:g}")
+        raise UsageError(f"{option} {value:,.10g} is no number of {unit} from {least:,.10g} to {most:,.10g}")
 
 
 def _number(text: str, workload: str) -> float:

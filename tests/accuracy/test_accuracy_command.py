@@ -82,7 +82,7 @@ def test_a_model_without_a_tokenizer(capsys: pytest.CaptureFixture[str], good: s
     (tmp_path / "bare" / "config.json").write_bytes((MINILM / "config.json").read_bytes())
     (tmp_path / "bare" / "model.safetensors").symlink_to(MINILM / "model.safetensors")
     said = refused(capsys, "accuracy", "--data", good, "--model", str(tmp_path / "bare"), "--backend", "torch")
-    assert "needs the model's own tokenizer, and bare@" in said and "benchrun accuracy --tokenizer" in said
+    assert "needs the model's own tokenizer, and bare@" in said and "with --tokenizer" in said
     assert "tiny has none" in refused(capsys, "accuracy", "--data", good, "--model", "tiny", "--backend", "torch")
 
 

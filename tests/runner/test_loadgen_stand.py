@@ -16,7 +16,7 @@ from benchrun.runner.loadgen.calls import Pace
 from benchrun.runner.loadgen.library import Library
 from benchrun.runner.loadgen.minima import Minima
 from benchrun.runner.loadgen.search import MOST_FULL_RUNS, PRECISION, keeps_up
-from benchrun.runner.loadgen.stand import Impossible, Stand, Story, run_traffic
+from benchrun.runner.loadgen.stand import LEAST_LOAD, Impossible, Stand, Story, run_traffic
 from benchrun.runner.loadgen.traffic import Traffic
 from tests.benchmarks.loadgen_overhead import NullSession
 
@@ -177,7 +177,10 @@ def test_a_backlog_that_grows_is_not_kept_up_with() -> None:
             Traffic("server", limit_ms=0.5),
             "no rate keeps a latency limit of 0.5 ms: a single sample alone takes 1 ms here",
         ),
-        (Traffic("server"), "queries a second the 99th percentile is 400 ms already"),
+        (
+            Traffic("server"),
+            "queries a second, 10% of what single samples would allow, the 99th percentile is 400 ms already",
+        ),
         (
             Traffic("server", rate=5000),
             "--target-qps 5000 is out of reach: torch:eager does about 1000 samples a second",
@@ -188,6 +191,8 @@ def test_what_nothing_can_meet_is_said(traffic: Traffic, words: str) -> None:
     stand = stand_of(traffic, lambda qps: read(400.0, valid=False))
     with pytest.raises(Impossible, match=words):
         run_traffic(stand, PACE, NO_ENERGY, Story())
+    # a probe has 100 queries: the search ends before they take minutes
+    assert all(qps >= LEAST_LOAD / PACE[0].median_s for qps, _, _ in stand.asked)
 
 
 def test_a_demand_is_refused_only_where_a_second_look_agrees() -> None:
