@@ -61,7 +61,7 @@ def write_report(db: str | Path | None, run_id: str, path: str | Path | None = N
     """
     from benchrun.results.store import open_store
 
-    check_libraries()
+    check_libraries()  # before a long look into the database
     with open_store(db, read_only=True) as store:
         record = store.run(store.resolve_run(run_id))
         text = run_report(record, datetime.now(UTC))
@@ -85,7 +85,8 @@ def check_libraries() -> None:
 
 
 def run_report(record: RunRecord, now: datetime) -> str:
-    """The HTML of a run's report."""
+    """The HTML of a run's report. Raises `ExportError` where the libraries for charts are missing."""
+    check_libraries()
     from benchrun.dashboard.charts.look import LIGHT
     from benchrun.dashboard.style import style_sheet
 

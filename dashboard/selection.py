@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchrun.dashboard.formats import count, known, protocol_parts, short
+from benchrun.dashboard.formats import count, known, named, protocol_parts, short
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from benchrun.results.views.catalogue import Group, GroupEntry
 
+_LISTED = 5  # other workloads by name
 STATUS_WORDS = {
     "oom": "ran out of memory",
     "timeout": "timed out",
@@ -58,6 +59,7 @@ def explain_missing(points: pd.DataFrame, columns: Sequence[str] = ()) -> list[s
 def explain_neighbours(group: Group, entries: Sequence[GroupEntry]) -> list[str]:
     """Groups that differ from `group` in protocol id or workload only: related figures that must not share its axis."""
     found: list[str] = []
+    workloads: Counter[str] = Counter()
     for entry in entries:
         other = entry.group
         if other == group:
@@ -67,21 +69,21 @@ def explain_neighbours(group: Group, entries: Sequence[GroupEntry]) -> list[str]
                 f"{count(entry.points, 'point')} measured under another protocol ({differing_protocol(group.protocol, other.protocol)})."
             )
         elif replace(other, workload=group.workload, protocol=group.protocol) == group:
-            found.append(
-                f"{count(entry.points, 'point')} with workload {short(other.workload, 40)}: "
-                f"{short(group.workload, 40)} and {short(other.workload, 40)} inputs never share an axis."
-            )
+            workloads[named(other.workload)] += entry.points
+    if workloads:
+        listed = ", ".join(f"{short(name, 60)} ({number:,})" for name, number in workloads.most_common(_LISTED))
+        more = f" and {len(workloads) - _LISTED} more" if len(workloads) > _LISTED else ""
+        found.append(
+            f"{count(workloads.total(), 'point')} of other workloads, whose inputs never share an axis with these: {listed}{more}."
+        )
     return found
 
 
 def differing_protocol(ours: str, theirs: str) -> str:
-    """What is different about their protocol id: `transfers=include`."""
+    """What is different about their protocol id: `transfers=include`; what only ours says, where theirs says nothing else."""
     mine, other = protocol_parts(ours), protocol_parts(theirs)
-    parts = [
-        f"{name}={short(other.get(name, 'not said'), 40)}"
-        for name in sorted(mine.keys() | other.keys())
-        if mine.get(name) != other.get(name)
-    ]
+    parts = [f"{name}={short(other[name], 40)}" for name in sorted(other) if mine.get(name) != other[name]]
+    parts = parts or [f"{name}=not said" for name in sorted(mine.keys() - other.keys())]
     return ", ".join(parts[:4]) or short(theirs, 60)
 
 

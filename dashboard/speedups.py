@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_LINES = 400
+WORTH_SAYING = 1.03  # below it, a speed-up is not set in bold
 
 
 def speedup_table(points: pd.DataFrame, figure: Figure, reference: str) -> str:
@@ -62,7 +63,7 @@ def _speedup_cell(base: Any, row: Any, figure: Figure) -> Cell:
     if not known(ours) or not known(theirs) or ours <= 0 or theirs <= 0:
         return Cell("")
     value = ours / theirs if figure.more_is_better else theirs / ours
-    return Cell(ratio(value), "strong" if value >= 1 else "")
+    return Cell(ratio(value), "strong" if value >= WORTH_SAYING else "")
 
 
 def _whole(value: Any) -> str:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from benchrun.dashboard.charts.figures import Figure
 from benchrun.dashboard.charts.parts import (
-    LOG_SCALE,
     colour,
     figure_int,
     finish,
@@ -18,6 +17,7 @@ from benchrun.dashboard.charts.parts import (
     shown,
     toggle,
     value_axis,
+    value_scale,
 )
 from benchrun.dashboard.formats import figure, known
 from benchrun.results.views.accuracy import frontier
@@ -43,12 +43,16 @@ def accuracy_chart(points: pd.DataFrame, speed: Figure, score_title: str, look: 
         tip_speed=[f"{figure(getattr(row, speed.column))} {speed.unit}" for row in rows],
         tip_shape=[f"batch {figure_int(row.batch)}, {figure_int(row.seq)} tokens" for row in rows],
     )
-    x = alt.X(f"{speed.column}:Q", scale=LOG_SCALE, axis=value_axis(speed.axis, table[speed.column], logarithmic=True))
+    x = alt.X(
+        f"{speed.column}:Q",
+        scale=value_scale(True, table[speed.column]),
+        axis=value_axis(speed.axis, table[speed.column], logarithmic=True),
+    )
     marks = gate_lines(points)
     values = [*table["value"], *marks["score"]]
     room = (max(values) - min(values)) * 0.08 or max(abs(max(values)) * 0.01, 1e-6)
     scale = alt.Scale(domain=[min(values) - room, max(values) + room], nice=False, zero=False)
-    y = alt.Y("value:Q", scale=scale, axis=alt.Axis(title=score_title, format="~g", tickCount=6))
+    y = alt.Y("value:Q", scale=scale, axis=alt.Axis(title=score_title, format="~r", tickCount=6))
     base = alt.Chart(table).encode(x=x, y=y, color=colour(names, look))
     tips = [
         alt.Tooltip("series:N", title="series"),

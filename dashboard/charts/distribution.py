@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 MOST_DRAWN = 1500  # samples of a launch that are drawn one by one
 _BLOCK = 10
 _BINS = 48
+_BODY = 0.99  # the share of a launch's samples that the axis surely holds
+_TAIL = 1.6  # an axis is cut where the largest sample is this many times beyond the body
+
+
+def body_limit(parts: Sequence[Floats]) -> float | None:
+    """Where to end a linear axis, so that a few slow samples don't squeeze all others into a line; None: it holds all."""
+    if not parts:
+        return None
+    body = max(float(np.quantile(samples, _BODY)) for samples in parts)
+    largest = max(float(samples.max()) for samples in parts)
+    return body * 1.15 if largest > body * _TAIL else None
+
+
+def _time_scale(logarithmic: bool, values: pd.Series[float], limit: float | None) -> alt.Scale:
+    if limit is None:
+        return alt.Scale(type="log" if logarithmic else "linear", zero=False, nice=False, padding=6)
+    return alt.Scale(domain=[min(float(values.min()) * 0.99, limit), limit], nice=False, clamp=True)
 
 
 def ecdf_frame(samples: Floats, series: str, launch: str) -> pd.DataFrame:
@@ -35,15 +52,17 @@ def ecdf_frame(samples: Floats, series: str, launch: str) -> pd.DataFrame:
     return pd.DataFrame({"ms": ordered[places], "share": (places + 1) / n, "n": n}).assign(series=series, launch=launch)
 
 
-def ecdf_chart(frame: pd.DataFrame, look: Look, *, logarithmic: bool, height: int = 300) -> Any:
-    """Rows of `ecdf_frame`; a line for each launch, coloured by series, rules at 50, 95 and 99 %."""
+def ecdf_chart(
+    frame: pd.DataFrame, look: Look, *, logarithmic: bool, limit: float | None = None, height: int = 300
+) -> Any:
+    """Rows of `ecdf_frame`; a line for each launch, coloured by series, rules at 50, 95 and 99 %. The axis ends at `limit`."""
     chosen = toggle()
-    scale = alt.Scale(type="log" if logarithmic else "linear", zero=False, nice=False, padding=6)
+    scale = _time_scale(logarithmic, frame["ms"], limit)
     lines = (
         alt.Chart(frame)
         .mark_line(interpolate="step-after", strokeWidth=1.8)
         .encode(
-            x=alt.X("ms:Q", title="time, ms", scale=scale, axis=alt.Axis(format="~g", tickCount=6)),
+            x=alt.X("ms:Q", title="time, ms", scale=scale, axis=alt.Axis(format="~r", tickCount=6)),
             y=alt.Y(
                 "share:Q", title="share of samples", axis=alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 0.95, 1])
             ),
@@ -67,10 +86,12 @@ def ecdf_chart(frame: pd.DataFrame, look: Look, *, logarithmic: bool, height: in
     return finish(alt.layer(marks, lines).add_params(chosen), look, height=height)
 
 
-def histogram_frame(parts: Sequence[tuple[str, Floats]], *, logarithmic: bool) -> pd.DataFrame:
-    """Samples of several series counted in shared bins, as shares of each series."""
+def histogram_frame(
+    parts: Sequence[tuple[str, Floats]], *, logarithmic: bool, limit: float | None = None
+) -> pd.DataFrame:
+    """Samples of several series counted in shared bins up to `limit`, as shares of each whole series."""
     every = np.concatenate([samples for _, samples in parts])
-    low, high = float(every.min()), float(every.max())
+    low, high = float(every.min()), float(every.max()) if limit is None else limit
     if high <= low:
         low, high = low * 0.99, high * 1.01 + 1e-9
     edges = np.geomspace(low, high, _BINS + 1) if logarithmic and low > 0 else np.linspace(low, high, _BINS + 1)
@@ -84,12 +105,14 @@ def histogram_frame(parts: Sequence[tuple[str, Floats]], *, logarithmic: bool) -
     return pd.concat(frames, ignore_index=True)
 
 
-def histogram_chart(frame: pd.DataFrame, look: Look, *, logarithmic: bool, height: int = 300) -> Any:
-    """Rows of `histogram_frame`: two humps are two modes."""
+def histogram_chart(
+    frame: pd.DataFrame, look: Look, *, logarithmic: bool, limit: float | None = None, height: int = 300
+) -> Any:
+    """Rows of `histogram_frame`: two humps are two modes. The axis ends at `limit`."""
     chosen = toggle()
-    scale = alt.Scale(type="log" if logarithmic else "linear", zero=False, nice=False, padding=6)
+    scale = _time_scale(logarithmic, frame["start"], limit)
     base = alt.Chart(frame).encode(
-        x=alt.X("start:Q", title="time, ms", scale=scale, axis=alt.Axis(format="~g", tickCount=6)),
+        x=alt.X("start:Q", title="time, ms", scale=scale, axis=alt.Axis(format="~r", tickCount=6)),
         y=alt.Y("share:Q", title="share of samples", axis=alt.Axis(format="%", tickCount=5), stack=None),
         color=colour(series_names(frame), look),
         tooltip=[
@@ -132,19 +155,29 @@ def sequence_frame(samples: Floats, series: str, launch: str, start: int) -> pd.
 
 
 def sequence_chart(
-    frame: pd.DataFrame, starts: dict[str, int], look: Look, *, logarithmic: bool, height: int = 300
+    frame: pd.DataFrame,
+    starts: dict[str, int],
+    look: Look,
+    *,
+    logarithmic: bool,
+    limit: float | None = None,
+    height: int = 300,
 ) -> Any:
-    """Rows of `sequence_frame`: every sample a dot, medians of blocks as a line; `starts` maps launch → first place, drawn as rules."""
+    """Rows of `sequence_frame`: every sample a dot, medians of blocks as a line; `starts` maps launch → first place, drawn as rules.
+
+    Samples above `limit` lie on the chart's upper edge.
+    """
     chosen = toggle()
     names = series_names(frame)
     scale = alt.Scale(type="log" if logarithmic else "linear", zero=False, nice=True, padding=4)
+    scale = scale if limit is None else _time_scale(logarithmic, frame["ms"], limit)
     x = alt.X(
         "place:Q",
         title="samples in the order of measuring, launches side by side",
         axis=alt.Axis(labels=False, ticks=False, grid=False),
         scale=alt.Scale(nice=False),
     )
-    y = alt.Y("ms:Q", title="time, ms", scale=scale, axis=alt.Axis(format="~g", tickCount=6))
+    y = alt.Y("ms:Q", title="time, ms", scale=scale, axis=alt.Axis(format="~r", tickCount=6))
     base = alt.Chart(frame).encode(x=x, y=y, color=colour(names, look))
     dots = (
         base.transform_filter("datum.kind == 'sample'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -20,6 +21,7 @@ from benchrun.dashboard.charts.parts import (
     shown,
     toggle,
     value_axis,
+    value_scale,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def frontier_chart(
     scale = alt.Scale(type="log", domain=extent, nice=False)
     x = alt.X(f"{column}:Q", scale=scale, axis=value_axis(latency.axis, points[column], logarithmic=True))
     rates = value_axis(THROUGHPUT.axis, points["throughput_seq_s"], logarithmic=True, short_numbers=True)
-    y = alt.Y("throughput_seq_s:Q", scale=alt.Scale(type="log", padding=14, nice=False), axis=rates)
+    y = alt.Y("throughput_seq_s:Q", scale=value_scale(True, points["throughput_seq_s"]), axis=rates)
     base = alt.Chart(tips).encode(x=x, y=y, color=colour(names, look))
     layers: list[Any] = []
     if limit_ms is not None:
@@ -64,9 +66,21 @@ def frontier_chart(
         ends = tips.loc[tips.groupby("line")["throughput_seq_s"].idxmax()].assign(
             length=lambda rows: [f"s{figure_int(seq)}" for seq in rows["seq"]]
         )
+        ends = ends[readable(ends[column].tolist(), ends["throughput_seq_s"].tolist(), extent)]
         words = alt.Chart(ends).mark_text(align="left", dx=12, dy=-9, fontSize=11)
         layers.append(words.encode(x=x, y=y, text="length:N", color=colour(names, look), opacity=shown(chosen)))
     return finish(alt.layer(*layers).add_params(chosen), look, height=height)
+
+
+def readable(times: Sequence[float], rates: Sequence[float], extent: Sequence[float]) -> list[bool]:
+    """Which labels at these places do not lie on one that is kept: the upper ones first."""
+    wide, tall = math.log(extent[1] / extent[0]) * 0.05, max(math.log(max(rates) / min(rates)), 1.0) * 0.06
+    kept: list[int] = []
+    for i in sorted(range(len(times)), key=lambda i: -rates[i]):
+        near = (abs(math.log(times[i] / times[j])) < wide and abs(math.log(rates[i] / rates[j])) < tall for j in kept)
+        if not any(near):
+            kept.append(i)
+    return [i in kept for i in range(len(times))]
 
 
 def line_names(points: pd.DataFrame) -> list[str]:

@@ -15,19 +15,32 @@ from benchrun.dashboard.formats import known, short
 from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
 
 def heat_map(
-    points: pd.DataFrame, figure: Figure, look: Look, span: tuple[float, float], *, title: str = "", cell: int = 46
+    points: pd.DataFrame,
+    figure: Figure,
+    look: Look,
+    span: tuple[float, float],
+    *,
+    title: str = "",
+    cell: int = 46,
+    batches: Sequence[float] | None = None,
 ) -> Any:
-    """One series' points of any status; a darker cell is a larger figure, logarithmic over `span` (`value_span`)."""
+    """One series' points of any status; a darker cell is a larger figure, logarithmic over `span` (`value_span`).
+
+    `batches` are the columns, in order, so that several maps can have the same ones; by default those of the points.
+    """
     table = _cells(points, figure, look, span)
-    batches, seqs = sorted(set(table["batch"])), sorted(set(table["seq"]))
+    columns, seqs = batches or sorted(set(table["batch"])), sorted(set(table["seq"]))
     base = alt.Chart(table).encode(
         x=alt.X(
             "batch:O",
-            sort=batches,
+            sort=list(columns),
+            scale=alt.Scale(domain=list(columns)),
             title=AXES["batch"],
             axis=alt.Axis(labelAngle=0, format="d", domain=False, ticks=False),
         ),

@@ -56,7 +56,7 @@ DARK = Look(
     failed_fill="#1d2530",
     ramp=("#16283a", "#1d4468", "#2a6a9e", "#5c9fd1", "#a9d2f2"),
 )
-SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "stroke", "triangle-right")
+SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "triangle-left", "triangle-right")
 
 
 def look_of(theme: str | None) -> Look:

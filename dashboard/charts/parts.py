@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,21 +24,33 @@ LOG_SCALE = alt.Scale(type="log", nice=False, padding=12)
 
 
 def series_names(points: pd.DataFrame) -> list[str]:
-    """The series of a frame, sorted: the same ones get the same colours in every chart of a page."""
-    return sorted(set(points["series"]))
+    """The series of a frame, sorted (`launch 4` before `launch 10`): the same ones get the same colours in every chart of a page."""
+    return sorted(set(points["series"]), key=_natural)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"([0-9]{1,15})", name)  # text and numbers in turns
+    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)]
 
 
 def colour(names: Sequence[str], look: Look, *, legend: bool = True) -> alt.Color:
     """Colour by `series`."""
-    shown = alt.Legend(title=None, symbolType="circle") if legend else None
+    shown = alt.Legend(title=None, symbolType="circle", columns=legend_columns(names)) if legend else None
     palette = [look.series[i % len(look.series)] for i in range(len(names))]
     return alt.Color("series:N", scale=alt.Scale(domain=list(names), range=palette), legend=shown)
+
+
+def legend_columns(names: Sequence[str]) -> Any:
+    """As many columns as the longest name (cut at the legend's limit) leaves room for."""
+    widest = min(260, 6.5 * max(map(len, names), default=1))
+    return {"expr": f"max(1, floor(width / {widest + 36:.0f}))"}
 
 
 def shape(names: Sequence[str]) -> alt.Shape:
     """Shape by `series`, the second channel beside colour: from the ninth series on colours come again, with another shape."""
     shapes = [SHAPES[(i + i // len(SHAPES)) % len(SHAPES)] for i in range(len(names))]
-    return alt.Shape("series:N", scale=alt.Scale(domain=list(names), range=shapes), legend=alt.Legend(title=None))
+    legend = alt.Legend(title=None, columns=legend_columns(names))
+    return alt.Shape("series:N", scale=alt.Scale(domain=list(names), range=shapes), legend=legend)
 
 
 def toggle(name: str = "toggled") -> alt.Parameter:
@@ -167,7 +180,7 @@ def value_scale(logarithmic: bool, values: Iterable[Any], *, zero: bool = True) 
 
 def value_axis(title: str, values: Iterable[Any], *, logarithmic: bool, short_numbers: bool = False) -> alt.Axis:
     """An axis of figures; a logarithmic one has ticks at 1, 2, 5 of each decade that holds values, or at the decades alone."""
-    number = "~s" if short_numbers else "~g"
+    number = "~s" if short_numbers else "~r"
     if not logarithmic:
         return alt.Axis(title=title, format=number, tickCount=6)
     return alt.Axis(title=title, format=number, values=log_ticks(values))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from benchrun.dashboard.charts.figures import AXES
+from benchrun.dashboard.charts.figures import AXES, Figure
 from benchrun.dashboard.charts.look import Look
-from benchrun.dashboard.charts.parts import finish, shown, size_axis, toggle, value_axis
+from benchrun.dashboard.charts.parts import finish, legend_columns, shown, size_axis, toggle, value_axis, value_scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +17,8 @@ OURS = ([1, 0], [14, 2], [14, 2, 2, 2])  # dashes of lines: solid, then nearly s
 THEIRS = ([5, 4], [2, 3], [8, 3, 2, 3])
 
 
-def published_chart(rows: pd.DataFrame, look: Look, *, height: int = 400) -> Any:
-    """Mean latency over batch. Rows have `series`, `ours`, `batch`, `ms`, `note`; ours are solid, published dashed and hollow."""
+def published_chart(rows: pd.DataFrame, figure: Figure, look: Look, *, height: int = 400) -> Any:
+    """A figure over batch. Rows have `series`, `ours`, `batch`, `value`, `note`; ours are solid, published dashed and hollow."""
     names = sorted(
         set(rows["series"]), key=lambda name: (not bool(rows.loc[rows["series"] == name, "ours"].iloc[0]), name)
     )
@@ -33,25 +33,29 @@ def published_chart(rows: pd.DataFrame, look: Look, *, height: int = 400) -> Any
     tint = alt.Color(
         "series:N",
         scale=alt.Scale(domain=names, range=palette),
-        legend=alt.Legend(title=None, symbolType="stroke", symbolSize=260),
+        legend=alt.Legend(title=None, symbolType="stroke", symbolSize=260, columns=legend_columns(names)),
     )
     tips = [
         alt.Tooltip("series:N", title="series"),
         alt.Tooltip("batch:Q", title="batch", format=",d"),
-        alt.Tooltip("ms:Q", title="mean latency, ms", format=".4g"),
+        alt.Tooltip("value:Q", title=figure.axis, format=".4~r"),
         alt.Tooltip("note:N", title="conditions"),
     ]
     base = alt.Chart(rows).encode(
         x=size_axis("batch", rows["batch"].tolist(), AXES["batch"]),
         y=alt.Y(
-            "ms:Q",
-            scale=alt.Scale(type="log", nice=False, padding=12),
-            axis=value_axis("mean latency, ms", rows["ms"], logarithmic=True),
+            "value:Q",
+            scale=value_scale(True, rows["value"]),
+            axis=value_axis(figure.axis, rows["value"], logarithmic=True, short_numbers=figure.more_is_better),
         ),
         color=tint,
         opacity=shown(chosen),
     )
-    strokes = alt.StrokeDash("series:N", scale=alt.Scale(domain=names, range=dash), legend=alt.Legend(title=None))
+    strokes = alt.StrokeDash(
+        "series:N",
+        scale=alt.Scale(domain=names, range=dash),
+        legend=alt.Legend(title=None, columns=legend_columns(names)),
+    )
     lines = base.mark_line(strokeWidth=2).encode(strokeDash=strokes)
     dots = [
         base.transform_filter(f"datum.ours == {str(ours).lower()}")

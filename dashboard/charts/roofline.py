@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import pandas as pd
 
-from benchrun.dashboard.charts.parts import colour, figure_int, finish, series_names, shape, shown, toggle
+from benchrun.dashboard.charts.parts import (
+    colour,
+    figure_int,
+    finish,
+    series_names,
+    shape,
+    shown,
+    toggle,
+    value_axis,
+    value_scale,
+)
 from benchrun.dashboard.formats import figure, known
 from benchrun.results.views.frames import rows_of
 
@@ -29,18 +39,18 @@ def roofline_chart(points: pd.DataFrame, roofs: pd.DataFrame, look: Look, *, hei
         tip_bound=[bound_text(row) for row in rows_of(points)],
     )
     edges = (float(points["flops_per_byte"].min()) / 3, float(points["flops_per_byte"].max()) * 3)
-    scale = alt.Scale(type="log", nice=False, padding=12)
-    x = alt.X(
-        "flops_per_byte:Q", title="FLOP a byte that must be moved", scale=scale, axis=alt.Axis(format="~s", tickCount=6)
-    )
-    y = alt.Y("tflop_s:Q", title="achieved, TFLOP/s", scale=scale, axis=alt.Axis(format="~g", tickCount=6))
+    lines = roof_lines(roofs, edges)
+    sides = {name: [*points[name], *lines[name]] for name in ("flops_per_byte", "tflop_s")}
+    words_of = {"flops_per_byte": "FLOP a byte that must be moved", "tflop_s": "achieved, TFLOP/s"}
+    axes = {name: value_axis(words_of[name], values, logarithmic=True) for name, values in sides.items()}
+    x = alt.X("flops_per_byte:Q", scale=value_scale(True, sides["flops_per_byte"]), axis=axes["flops_per_byte"])
+    y = alt.Y("tflop_s:Q", scale=value_scale(True, sides["tflop_s"]), axis=axes["tflop_s"])
     tips = [
         alt.Tooltip("series:N", title="series"), alt.Tooltip("tip_shape:N", title="point"), alt.Tooltip("tip_rate:N", title="achieved"),
         alt.Tooltip("tip_bound:N", title="nearest ceiling"),
     ]  # fmt: skip
     dots = alt.Chart(table).mark_point(filled=True, size=64)
     layers: list[Any] = []
-    lines = roof_lines(roofs, edges)
     if not lines.empty:
         base = alt.Chart(lines).encode(x=x, y=y, detail="roof:N")
         layers.append(base.mark_line(strokeDash=[4, 3], strokeWidth=1.5, color=look.muted))

@@ -27,6 +27,7 @@ from benchrun.results.views.frames import rows_of
 
 Along = Literal["order", "commit", "time"]
 MARK_KINDS = ("environment", "step", "verdict", "accepted", "pass")
+_TURN = 0.7  # of the axis: from there on, words stand left of their rule, where there is room
 _DASHES = {"environment": [4, 3], "step": [4, 3], "verdict": [1, 0], "accepted": [1, 3], "pass": [1, 0]}
 
 
@@ -61,7 +62,7 @@ def trend_chart(
     scale = value_scale(logarithmic, [value for name in bounds for value in points[name]], zero=False)
     y = alt.Y(f"{figure.column}:Q", scale=scale, axis=axis)
     base = alt.Chart(table).encode(x=x, color=colour(names, look))
-    layers: list[Any] = _mark_layers(marks, table, x, look)
+    layers: list[Any] = _mark_layers(marks, table, x, look, along)
     low, high = interval_columns(figure)
     if low:
         layers.append(
@@ -104,28 +105,40 @@ def run_order(points: pd.DataFrame) -> dict[str, int]:
     return {run_id: place for place, run_id in enumerate(runs["run_id"], 1)}
 
 
-def _mark_layers(marks: pd.DataFrame, table: pd.DataFrame, x: Any, look: Look) -> list[Any]:
+def _mark_layers(marks: pd.DataFrame, table: pd.DataFrame, x: Any, look: Look, along: Along) -> list[Any]:
     if marks.empty:
         return []
     places = table.drop_duplicates("run_id")[["run_id", "place", "when", "spot"]]
     placed = marks.merge(places, on="run_id", how="inner").sort_values("place", kind="stable")
+    if placed.empty:
+        return []
+    ahead = placed["when"] if along == "time" else placed["place"]
+    every = places["when"] if along == "time" else places["place"]
+    middle = every.min() + (every.max() - every.min()) * _TURN
+    labelled = (placed["kind"] != "pass").cumsum() - 1
     placed = placed.assign(
-        text=[short(text, 44) for text in placed["text"]], row=[12 * (i % 4) for i in range(len(placed))]
+        text=[short(text, 44) for text in placed["text"]],
+        row=[12 * (int(i) % 4) for i in labelled],
+        late=(ahead > middle).tolist(),
     )
     colours: dict[str, str] = dict(
         zip(MARK_KINDS, (look.muted, look.failed, look.slower, look.faster, look.muted), strict=True)
     )
-    layers: list[Any] = []
+    rules: list[Any] = []
+    texts: list[Any] = []
     # Colours and heights are values, not encodings: a scale of their own would tear the legend of the series in two.
     for kind, part in placed.groupby("kind", sort=False):
         name = str(kind)
         tips = [alt.Tooltip("kind:N", title="mark"), alt.Tooltip("text:N", title="what")]
         base = alt.Chart(part).encode(x=x, tooltip=tips)
         width = 0.8 if name == "pass" else 2
-        layers.append(base.mark_rule(strokeDash=_DASHES[name], strokeWidth=width, color=colours[name]))
-        for row in sorted(set(part["row"])) if name != "pass" else ():
-            words = base.transform_filter(f"datum.row == {row}").mark_text(
-                align="left", dx=5, baseline="top", fontSize=11, color=colours[name]
+        rules.append(base.mark_rule(strokeDash=_DASHES[name], strokeWidth=width, color=colours[name]))
+        for row, late in sorted(set(zip(part["row"], part["late"], strict=True))) if name != "pass" else ():
+            at = base.transform_filter(f"datum.row == {row} && datum.late == {str(late).lower()}").encode(
+                y=alt.value(row), text="text:N"
             )
-            layers.append(words.encode(y=alt.value(row), text="text:N"))
-    return layers
+            side: dict[str, Any] = {"align": "right" if late else "left", "dx": -5 if late else 5, "baseline": "top"}
+            # below the words, the same ones broad and in the colour of the background: no rule goes through them
+            texts.append(at.mark_text(fontSize=11, stroke=look.background, strokeWidth=4, strokeJoin="round", **side))
+            texts.append(at.mark_text(fontSize=11, color=colours[name], **side))
+    return [*rules, *texts]

@@ -42,6 +42,10 @@ class Filters:
         self._touched = any(key in st.session_state and st.session_state[key] != value for key, value in known.items())
         self.unknown: list[str] = []  # what the link asked for and is not there, in words
 
+    def asked(self, name: str) -> str | None:
+        """What the address says of a filter, known or not."""
+        return next(iter(self._url.get(name, [])), None)
+
     def choose(
         self,
         name: str,

@@ -37,9 +37,12 @@ def choose_group(filters: Filters, entries: Sequence[GroupEntry], machines: Sequ
         ),
     ]
     left = list(entries)
-    for name, label, of, text in steps:
+    for place, (name, label, of, text) in enumerate(steps):
         by_token = {of(entry.group): entry.group for entry in left}
-        largest = max(left, key=lambda entry: entry.points).group
+        # A link may say the model alone: then the machine is one that has it.
+        asked = [(later, filters.asked(key)) for key, _, later, _ in steps[place:]]
+        fitting = [entry for entry in left if all(value in (None, later(entry.group)) for later, value in asked)]
+        largest = max(fitting or left, key=lambda entry: entry.points).group
         options = unique_labels({key: text(group) for key, group in by_token.items()}, 56)
         drawn = len(options) > 1 or name in ("hardware", "model", "head")
         width = max(_WIDTHS.get(name, 165), min(420, 70 + 7 * max(map(len, options.values())))) if drawn else 165

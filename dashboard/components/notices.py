@@ -26,8 +26,9 @@ def show_left_out(entries: Sequence[LeftOut]) -> None:
 
 def show_unknown(entries: Iterable[str]) -> None:
     """What a link asked for and this database does not have."""
-    for entry in entries:
-        st.info(f"The link asks for something that is not here. {markdown(entry)}.", icon=":material/link_off:")
+    lines = "  \n".join(f"{markdown(entry)}." for entry in entries)
+    if lines:
+        st.info(f"The link asks for something that is not here. {lines}", icon=":material/link_off:")
 
 
 def show_empty(title: str, what: str, commands: Sequence[str] = ()) -> None:

@@ -38,7 +38,7 @@ def choose_run(
         unique_labels({key: run_text(entry) for key, entry in runs.items()}, 72),
         default=default,
         help=more,
-        width=390,
+        width=490,
     )
     return runs[chosen]
 

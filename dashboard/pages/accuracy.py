@@ -152,7 +152,7 @@ def _choose_shape(filters: Filters, pairs: pd.DataFrame) -> pd.DataFrame:
     tokens = ["/".join(token(getattr(row, name)) for name in SHAPE) for row in rows_of(pairs)]
     options = dict(zip(tokens, (shape_text(row) for row in rows_of(pairs)), strict=True))
     usual = max(options, key=lambda each: (tokens.count(each), each))
-    chosen = filters.choose("at", "Speed in", unique_labels(options, 64), default=usual, width=330)
+    chosen = filters.choose("at", "Speed in", unique_labels(options, 64), default=usual, width=460)
     return pairs[[each == chosen for each in tokens]]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from benchrun.dashboard.charts.distribution import (
+    body_limit,
     ecdf_chart,
     ecdf_frame,
     histogram_chart,
@@ -76,8 +77,14 @@ def show(database: Database) -> None:
         clocks = {"host": CLOCKS["host"]} | ({"device": CLOCKS["device"]} if chosen["device_n"].gt(0).any() else {})
         clock = filters.choose("clock", "Clock", clocks, default="host", show=len(clocks) > 1, width=250)
         logarithmic = filters.switch("log", "Logarithmic", default=False)
+        whole = filters.switch(
+            "whole",
+            "Slowest samples",
+            default=False,
+            help="Let the axes reach to the slowest sample, however far it is.",
+        )
     show_unknown(filters.unknown)
-    _show_samples(database, chosen, clock, logarithmic)
+    _show_samples(database, chosen, clock, logarithmic, whole)
     _show_links(run.id, chosen)
     planned = database.read(planned_count, run.id)
     if planned > MOST_POINTS:
@@ -107,7 +114,7 @@ def _choose_launches(filters: Filters, launches: pd.DataFrame) -> pd.DataFrame:
     return left
 
 
-def _show_samples(database: Database, launches: pd.DataFrame, clock: str, logarithmic: bool) -> None:
+def _show_samples(database: Database, launches: pd.DataFrame, clock: str, logarithmic: bool, whole: bool) -> None:
     names = launches["family"].drop_duplicates().tolist()
     launches = launches[launches["family"].isin(names[:MOST_POINTS_DRAWN])]
     kept = launches[launches["measurement_id"].notna()].head(MOST_LAUNCHES)
@@ -124,34 +131,38 @@ def _show_samples(database: Database, launches: pd.DataFrame, clock: str, logari
         show_empty("No samples", _why_none(launches))
     else:
         st.html(launches_table([row for row, _ in parts], clock))
-        charts = _draw(parts, logarithmic)
+        charts = _draw(parts, logarithmic, whole)
         offer("samples", _samples_frame(parts), charts, label="Samples as CSV")
     show_left_out(left_out)
 
 
-def _draw(parts: list[tuple[Any, Floats]], logarithmic: bool) -> dict[str, Any]:
+def _draw(parts: list[tuple[Any, Floats]], logarithmic: bool, whole: bool) -> dict[str, Any]:
     """Draws the three charts; they are returned for their downloads."""
     charts: dict[str, Any] = {}
     look = current_look()
-    single = len({row.family for row, _ in parts}) == 1
+    # a colour for each launch of one point, as long as there are enough of them
+    single = len({row.family for row, _ in parts}) == 1 and len(parts) <= len(look.series)
     labelled = [
         (f"launch {row.replicate + 1}" if single else row.family, f"launch {row.replicate + 1}", samples)
         for row, samples in parts
     ]
     log = logarithmic and min(float(samples.min()) for _, _, samples in labelled) > 0
+    limit = None if log or whole else body_limit([samples for _, samples in parts])
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("###### Cumulative distribution")
         ecdf = pd.concat([ecdf_frame(samples, series, launch) for series, launch, samples in labelled])
-        chart = ecdf_chart(ecdf, look, logarithmic=log)
+        chart = ecdf_chart(ecdf, look, logarithmic=log, limit=limit)
         charts["Cumulative as SVG"] = draw(chart, "cumulative distribution of the samples of each launch")
     with right:
         st.markdown("###### Histogram")
         by_series: dict[str, list[Floats]] = {}
         for series, _, samples in labelled:
             by_series.setdefault(series, []).append(samples)
-        bars = histogram_frame([(series, np.concatenate(each)) for series, each in by_series.items()], logarithmic=log)
-        charts["Histogram as SVG"] = draw(histogram_chart(bars, look, logarithmic=log), "histogram of the samples")
+        joined = [(series, np.concatenate(each)) for series, each in by_series.items()]
+        bars = histogram_frame(joined, logarithmic=log, limit=limit)
+        chart = histogram_chart(bars, look, logarithmic=log, limit=limit)
+        charts["Histogram as SVG"] = draw(chart, "histogram of the samples")
     st.markdown("###### In the order of measuring")
     longest: dict[str, int] = {}
     for _, launch, samples in labelled:
@@ -162,11 +173,18 @@ def _draw(parts: list[tuple[Any, Floats]], logarithmic: bool) -> dict[str, Any]:
         starts[launch] = place
         place += int(length * 1.04) + 1
     order = pd.concat([sequence_frame(samples, series, launch, starts[launch]) for series, launch, samples in labelled])
-    chart = sequence_chart(order, starts, look, logarithmic=log)
+    chart = sequence_chart(order, starts, look, logarithmic=log, limit=limit)
     charts["Order as SVG"] = draw(chart, "samples in the order of measuring, launches side by side")
     st.caption(
         "Dots are samples, lines the medians of ten. A slope is drift, a second level is another mode of the machine."
     )
+    if limit is not None:
+        beyond = int(sum((samples > limit).sum() for _, samples in parts))
+        largest = max(float(samples.max()) for _, samples in parts)
+        st.caption(
+            f"The axes end at {figure(limit)} ms: {count(beyond, 'sample')} beyond it, at most {figure(largest)} ms, "
+            f"{'is' if beyond == 1 else 'are'} on the edge or outside. 'Slowest samples' shows all."
+        )
     return charts
 
 
@@ -214,7 +232,7 @@ def _launch_line(row: Any, clock: str) -> list[Cell | str]:
             "failed" if of("steady") is False else "",
             "last third's median against the first third's",
         ),
-        f"{of('autocorrelation'):.2f}" if known(of("autocorrelation")) else DASH,
+        f"{of('autocorrelation'):.2f}".replace("-", "−") if known(of("autocorrelation")) else DASH,
         Cell(", ".join(map(str, flags)) or "none", "muted" if not flags else ""),
     ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from benchrun.dashboard.charts.bars import bar_chart
 from benchrun.dashboard.charts.figures import AXES, CLOCKS, FIGURES, LATENCIES, THROUGHPUT, Figure
 from benchrun.dashboard.charts.frontier import best_under, frontier_chart
 from benchrun.dashboard.charts.heatmap import heat_map, value_span
@@ -118,7 +119,8 @@ def show(database: Database) -> None:
 
 def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> Shown:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        x = filters.choose("x", "Against", {"batch": "batch", "seq": "sequence length"}, default="batch")
+        usual = "seq" if points["batch"].nunique() == 1 and points["seq"].nunique() > 1 else "batch"
+        x = filters.choose("x", "Against", {"batch": "batch", "seq": "sequence length"}, default=usual)
         other = "seq" if x == "batch" else "batch"
         fixed = _choose_size(filters, points, other)
         if view == "latency":
@@ -127,18 +129,42 @@ def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> Shown:
         else:
             rates = {"throughput": "sequences/s", "tokens": "effective tokens/s"}
             figure, band = FIGURES[filters.choose("rate", "Figure", rates, default="throughput")], False
-        logarithmic = filters.switch("log", "Logarithmic", default=True)
-    at = points[points[other] == fixed] if fixed is not None else points.iloc[0:0]
-    drawn = drawable(at, [figure.column])
+        at = points[points[other] == fixed] if fixed is not None else points.iloc[0:0]
+        drawn = drawable(at, [figure.column])
+        single = drawn[x].nunique() == 1
+        logarithmic = not single and filters.switch("log", "Logarithmic", default=True)
     charts: dict[str, Any] = {}
     _warn_crowded(drawn)
     if drawn.empty:
         show_empty("Nothing to draw", "No point with this " + AXES[other].partition(",")[0] + " has this figure.")
     else:
-        chart = scaling_chart(drawn, x, figure, current_look(), band=band, logarithmic=logarithmic)
-        said = f"{figure.axis} against {AXES[x]}, one line for each of {drawn['series'].nunique()} series"
+        number = count(drawn["series"].nunique(), "series", "series")
+        if single:
+            chart = bar_chart(drawn, figure, current_look(), band=band)
+            said = f"{figure.axis} at {AXES[x].partition(',')[0]} {drawn[x].iloc[0]:g}, one bar for each of {number}"
+        else:
+            chart = scaling_chart(drawn, x, figure, current_look(), band=band, logarithmic=logarithmic)
+            said = f"{figure.axis} against {AXES[x]}, one line for each of {number}"
         charts["Chart as SVG"] = draw(chart, said)
+        st.caption(scaling_words(drawn, x, figure, band=band, single=single))
     return Shown(explain_missing(at, [figure.column]), charts)
+
+
+def scaling_words(drawn: pd.DataFrame, x: str, figure: Figure, *, band: bool, single: bool) -> str:
+    """What the chart of a figure against batch or length shows, in words."""
+    size = f"batch {drawn['batch'].iloc[0]:,.0f}" if x == "batch" else f"{drawn['seq'].iloc[0]:,.0f} tokens"
+    parts = [
+        f"One bar a series at {size}, the best first"
+        if single
+        else "One line a series; a dot is the mean over launches"
+    ]
+    if figure.column == "p50_ms":
+        parts.append("the thin line at a median is its interval")
+    elif figure.more_is_better and figure.column == THROUGHPUT.column:
+        parts.append("the thin line is the range between launches")
+    if band:
+        parts.append("the ticks are p95 and p99" if single else "shaded: from p50 to p95, fainter to p99")
+    return "; ".join(parts) + "."
 
 
 def _show_frontier(filters: Filters, points: pd.DataFrame) -> Shown:
@@ -186,8 +212,10 @@ def _show_heat_maps(filters: Filters, points: pd.DataFrame) -> Shown:
     span = value_span(placed, figure)
     charts = {}
     names = _by_name(placed["series"])
+    batches = sorted(set(placed["batch"]))  # the same columns in all maps
     for series in names[:MOST_SERIES]:
-        chart = heat_map(placed[placed["series"] == series], figure, current_look(), span, title=series)
+        part = placed[placed["series"] == series]
+        chart = heat_map(part, figure, current_look(), span, title=series, batches=batches)
         text = f"{markdown(series, 40)} as SVG" if len(names) > 1 else "Chart as SVG"
         charts[text] = draw(chart, f"{figure.axis} of {series} by batch and sequence length")
     hidden = len(names) - MOST_SERIES
@@ -208,6 +236,8 @@ def _show_table(filters: Filters, points: pd.DataFrame) -> Shown:
         )
     chosen = next(name for name in names if token(name) == reference)
     st.html(speedup_table(points, figure, chosen))
+    if len(names) > 1:
+        st.caption(f"Speed-up: how many times as fast as {markdown(chosen)}; in bold from 1.03× on.")
     return Shown([text for text in explain_missing(points, [figure.column]) if "without figures" not in text])
 
 

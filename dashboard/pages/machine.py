@@ -101,6 +101,14 @@ def _show_ceilings(database: Database, filters: Filters, fingerprint: str) -> No
         roofline_chart(points, holding, current_look()),
         "achieved TFLOP/s against FLOP a byte, under the machine's roof",
     )
+    st.caption(
+        "A dot is a point of the run: what it achieved, against how much it computes for each byte that it must move. "
+        + (
+            "Dashed: what this machine was measured to do at most."
+            if not holding.empty
+            else "No ceiling that holds for these points (device, dtype, threads) was measured, so no roof is drawn."
+        )
+    )
     offer("roofline", points, {"Chart as SVG": chart})
 
 
@@ -185,7 +193,9 @@ def _show_environments(own: list[EnvironmentUse]) -> None:
         Column("what sets it apart from the one before"),
     ]
     rows: list[list[Cell | str]] = []
-    ordered = sorted(own, key=lambda use: use.id)
+    ordered = sorted(
+        own, key=lambda use: (use.first.timestamp() if use.first else 0.0, use.id)
+    )  # a merge numbers as it comes
     for before, use in zip([None, *ordered], ordered, strict=False):
         changes = differences(before.details, use.details) if before is not None else []
         text = "; ".join(

@@ -143,12 +143,10 @@ def _show_changes(changes: pd.DataFrame, runs: int) -> None:
         "differences of p50 to the run before, with intervals",
     )
     bare = int((told["word"] == "one launch").sum())
-    said = (
-        f"{count(bare, 'of them has', 'of them have')} one launch on a side: whether it is chance cannot be said. "
-        if bare
-        else ""
-    )
-    st.caption(f"Drawn: the largest, {len(told)}. {said}{CROSS_SESSION}")
+    drawn = count(len(told), "difference") if len(told) < MOST_CHANGES else f"the {len(told)} largest differences"
+    chance = "of one launch on a side, so whether by chance cannot be said"
+    said = f", {'' if bare == len(told) else f'{bare} of them '}{chance}" if bare else ""
+    st.caption(f"Drawn: {drawn}{said}. {CROSS_SESSION}")
 
 
 def most_changed(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
-from benchrun.dashboard.beside import chart_frame, published_table
+from benchrun.dashboard.beside import (
+    Compared,
+    chart_frame,
+    compared,
+    like_for_like,
+    published_table,
+    taken_away,
+)
 from benchrun.dashboard.charts.published import published_chart
 from benchrun.dashboard.components.database import Database
 from benchrun.dashboard.components.downloads import offer
@@ -38,10 +44,13 @@ from benchrun.results.views.summaries import summarise
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-CSV_COLUMNS = (
-    *("hardware", "engine", "dtype", "head", "batch", "seq", "status"),
-    *("avg_ms", "p95_ms", "p99_ms", "throughput_seq_s"),
-)
+OWN = "benchrun_"  # how the names of our own published tables begin
+_COMMANDS = {
+    "Offline": "loadgen --scenario offline ",
+    "Server": "loadgen --scenario server ",
+    "SingleStream": "loadgen --scenario single-stream ",
+    "training": "train ",
+}
 
 
 def our_points(connection: Connection, group: Group, name: str) -> list[MeasuredPoint]:
@@ -69,8 +78,8 @@ def show(database: Database) -> None:
         if ours is not None:
             details = next((machine.details for machine in seen if machine.fingerprint == ours.fingerprint), {})
             measured = database.read(our_points, ours, hardware(details, ours.device))
-        matches = {each.name: compare(measured, each) for each in tables}
-        usual = max(tables, key=lambda each: _likeness(matches[each.name])).name
+        matches = {each.name: like_for_like(compare(measured, each)) for each in tables}
+        usual = max(tables, key=lambda each: _likeness(each, matches[each.name])).name
         name = filters.choose(
             "table", "Published table", {each.name: short(each.title, 80) for each in tables}, default=usual, width=560
         )
@@ -79,18 +88,20 @@ def show(database: Database) -> None:
     show_unknown(filters.unknown)
     orders = {row.order for row in rows}
     beside = [row for row in matches[name] if row.published.order in orders]
-    drawn = _show_chart(chosen, rows, beside)
+    what = compared(rows, beside)
+    drawn = _show_chart(chosen, rows, beside, what)
     if not beside:
         _show_how(ours, rows)
-    _show_rows(rows, beside, drawn)
+    _show_rows(rows, beside, what, drawn)
     _show_differences(beside)
     _show_source(chosen)
     filters.commit()
 
 
-def _likeness(beside: list[ComparisonRow]) -> tuple[int, int]:
-    """How well a table fits our points: pairs with the same head, then all pairs."""
-    return sum(row.published.head == row.measured.head for row in beside), len(beside)
+def _likeness(table: PublishedTable, beside: list[ComparisonRow]) -> tuple[bool, int, int]:
+    """How well a table fits our points: somebody else's that has any pair first, then pairs with the same head, then all pairs."""
+    theirs = bool(beside) and not table.name.startswith(OWN)
+    return theirs, sum(row.published.head == row.measured.head for row in beside), len(beside)
 
 
 def _choose_ours(filters: Filters, entries: list[GroupEntry], database: Database) -> Group | None:
@@ -143,13 +154,20 @@ def _narrow(filters: Filters, chosen: PublishedTable, usual: PublishedRow | None
     return rows
 
 
-def _show_chart(chosen: PublishedTable, rows: list[PublishedRow], beside: list[ComparisonRow]) -> dict[str, Any]:
+def _show_chart(
+    chosen: PublishedTable, rows: list[PublishedRow], beside: list[ComparisonRow], what: Compared
+) -> dict[str, Any]:
     """The chart, where there is one, for its download."""
-    frame = chart_frame(chosen, rows, beside)
+    frame = chart_frame(chosen, rows, beside, what)
     if frame.empty:
-        st.caption("This part of the table prints no latency; its figures are below.")
+        st.caption("This part of the table states no batch sizes, so nothing is drawn; its figures are below.")
         return {}
-    chart = draw(published_chart(frame, current_look()), "mean latency over batch, published and ours")
+    title = what.figure.title
+    chart = draw(published_chart(frame, what.figure, current_look()), f"{title} over batch, published and ours")
+    st.caption(
+        f"The table's {markdown(title)} over the batch, as printed: dashed lines, hollow dots."
+        + (" Solid: ours, of the latest runs." if beside else "")
+    )
     return {"Chart as SVG": chart}
 
 
@@ -164,16 +182,18 @@ def _show_how(ours: Group | None, rows: list[PublishedRow]) -> None:
         else "Nothing of ours has this model yet."
     )
     st.markdown(f"{text} To lay yours beside it:")
-    st.code(
-        f"benchrun --backend torch --model {model} --head {head} --dtype {dtype} --batch {batches} --seq {seq}",
-        language="bash",
-    )
+    scenario = next((row.scenario for row in rows if row.scenario), None)
+    kind = _COMMANDS.get(scenario or "", "")
+    sizes = f"--seq {seq}" if scenario in ("Offline", "Server") else f"--batch {batches} --seq {seq}"
+    st.code(f"benchrun {kind}--backend torch --model {model} --head {head} --dtype {dtype} {sizes}", language=None)
 
 
-def _show_rows(rows: list[PublishedRow], beside: list[ComparisonRow], charts: dict[str, Any]) -> None:
-    st.html(published_table(rows, beside))
-    frame = pd.DataFrame([{name: getattr(row, name) for name in CSV_COLUMNS} for row in rows])
-    offer("published", frame, charts)
+def _show_rows(rows: list[PublishedRow], beside: list[ComparisonRow], what: Compared, charts: dict[str, Any]) -> None:
+    st.html(published_table(rows, beside, what))
+    if beside:
+        better = "below 1" if not what.figure.more_is_better else "above 1"
+        st.caption(f"Ours ÷ theirs: {markdown(what.figure.title)}, {better} where ours is faster.")
+    offer("published", taken_away(rows, beside), charts)
 
 
 def _show_differences(beside: list[ComparisonRow]) -> None:

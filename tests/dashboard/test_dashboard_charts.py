@@ -13,8 +13,12 @@ import pandas as pd
 import pytest
 import vl_convert
 
+from benchrun.dashboard.beside import COMPARED, chart_frame, compared, like_for_like, published_table, taken_away
+from benchrun.dashboard.charts.accuracy import accuracy_chart
+from benchrun.dashboard.charts.bars import bar_chart
 from benchrun.dashboard.charts.distribution import (
     MOST_DRAWN,
+    body_limit,
     ecdf_chart,
     ecdf_frame,
     histogram_chart,
@@ -23,12 +27,21 @@ from benchrun.dashboard.charts.distribution import (
     sequence_frame,
 )
 from benchrun.dashboard.charts.figures import FIGURES, LATENCIES
-from benchrun.dashboard.charts.frontier import best_under, frontier_chart, frontier_mask
+from benchrun.dashboard.charts.frontier import best_under, frontier_chart, frontier_mask, readable
 from benchrun.dashboard.charts.heatmap import heat_map, value_span
 from benchrun.dashboard.charts.look import DARK, LIGHT, Look, look_of
-from benchrun.dashboard.charts.parts import colour, interval_text, log_ticks, shape, tail_text, value_scale
+from benchrun.dashboard.charts.parts import (
+    colour,
+    interval_text,
+    log_ticks,
+    series_names,
+    shape,
+    tail_text,
+    value_axis,
+    value_scale,
+)
 from benchrun.dashboard.charts.published import published_chart
-from benchrun.dashboard.charts.ratios import axis_range, ratio_chart, ratio_ticks
+from benchrun.dashboard.charts.ratios import axis_range, interval, ratio_chart, ratio_ticks
 from benchrun.dashboard.charts.roofline import roof_lines, roofline_chart
 from benchrun.dashboard.charts.scaling import scaling_chart
 from benchrun.dashboard.charts.trend import Along, run_order, trend_chart
@@ -37,6 +50,7 @@ from benchrun.dashboard.formats import change
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.selection import drawable
 from benchrun.dashboard.style import BORDER, PRIMARY, SECONDARY
+from benchrun.results.published import ComparisonRow, MeasuredPoint, compare, load
 from benchrun.results.store import open_store
 from benchrun.results.views.latest import run_results
 from benchrun.results.views.pairing import pair
@@ -226,13 +240,162 @@ def test_published(look: Look) -> None:
             "series": ["a", "a", "b"],
             "ours": [True, True, False],
             "batch": [1, 2, 1],
-            "ms": [1.0, 2.0, 0.5],
+            "value": [1.0, 2.0, 0.5],
             "note": ["", "", ""],
         }
     )
-    svg = rendered(published_chart(rows, look))
-    assert svg.index(">a<") < svg.index(">b<")
-    rendered(published_chart(rows[~rows["ours"]], look))
+    svg = rendered(published_chart(rows, FIGURES["mean"], look))
+    assert svg.index(">a<") < svg.index(">b<") and "latency mean, ms" in svg
+    assert "throughput, sequences/s" in rendered(published_chart(rows[~rows["ours"]], FIGURES["throughput"], look))
+
+
+def beside(table: str, *points: MeasuredPoint) -> list[ComparisonRow]:
+    return like_for_like(compare(points, load(table)))
+
+
+def our_point(engine: str, **changes: Any) -> MeasuredPoint:
+    given: dict[str, Any] = {
+        "model": "bert-base", "head": "encoder", "dtype": "fp16", "batch": 8, "seq": 128, "hardware": "NVIDIA H200",
+        "avg_ms": 1.0, "p95_ms": 1.5, "p99_ms": 2.0, "throughput_seq_s": 8000.0,
+    }  # fmt: skip
+    return MeasuredPoint(engine=engine, **(given | changes))
+
+
+def test_each_engine_of_ours_has_columns_beside_a_published_row() -> None:
+    two = beside("aitemplate_a100", our_point("torch:eager"), our_point("torch:compile", avg_ms=0.5))
+    assert len(two) == 4 and compared([each.published for each in two], two) is COMPARED[0]
+    html = published_table([two[0].published], two)
+    assert html.count("ours: torch:") == 2 and html.count("<tr>") == 3 and "0.12×" in html and "0.06×" in html
+    assert re.findall(r"<th[^>]*>(mean|p95|throughput)<", html) == ["mean", "throughput", "mean", "mean"]
+    frame = chart_frame(load("aitemplate_a100"), [two[0].published], two)
+    assert list(frame["ours"]) == [False, True, True] and list(frame["value"]) == [8.12, 1.0, 0.5]
+    away = taken_away([two[0].published], two)
+    assert list(away["our_engine"]) == ["torch:eager", "torch:compile"] and set(away["avg_ms"]) == {8.12}
+    assert list(away["our_avg_ms"]) == [1.0, 0.5]
+
+
+def test_a_table_of_our_own_compares_each_engine_with_itself_by_what_it_prints() -> None:
+    pairs = beside("benchrun_h200", our_point("torch:eager"), our_point("torch:compile"))
+    assert pairs and all(each.published.engine == each.measured.engine for each in pairs)
+    rows = [row for row in load("benchrun_h200").rows if row.batch == 8 and row.seq == 128 and row.model == "bert-base"]
+    what = compared(rows, pairs)
+    assert what.column == "p95_ms"  # it prints no mean
+    html = published_table(rows, pairs, what)
+    assert ">ours<" in html and "ours: " not in html and "0.20×" in html  # 1.5 ms against 7.55 ms
+    assert compared(load("benchrun_h200_lengths").rows, []).column == "throughput_seq_s"
+    assert taken_away(rows, [])["our_engine"].isna().all()
+
+
+def test_published_rows_say_devices_scenarios_and_failures() -> None:
+    html = published_table(load("mlperf_closed_nvidia").rows, [])
+    assert "8 × NVIDIA H200" in html and ">scenario<" in html and "Offline" in html and ">mean<" not in html
+    html = published_table([row for row in load("aitemplate_a100").rows if row.status == "oom"], [])
+    assert "out of memory" in html
+    training = load("benchrun_h200_training")
+    assert "step" not in set(chart_frame(training, training.rows, [], COMPARED[1])["series"])
+
+
+@LOOKS
+def test_bars_where_there_is_one_shape(several: dict[str, pd.DataFrame], look: Look) -> None:
+    points = several["4"]
+    points = points[(points["batch"] == 4) & (points["seq"] == 32)]
+    svg = rendered(bar_chart(points, FIGURES["p50"], look, band=True))
+    assert svg.count('aria-roledescription="bar"') == len(points) == 3
+    assert len(re.findall(r">p50 0\.5\d\d · p95 0\.\d+ · p99 0\.\d+<", svg)) == 3
+    assert svg.count('aria-roledescription="tick"') == 6
+    plain = rendered(bar_chart(points, FIGURES["throughput"], look, band=False))
+    assert "p99" not in re.sub("<path[^>]*>", "", plain) and plain.count('aria-roledescription="tick"') == 0
+
+
+@LOOKS
+def test_every_series_can_be_seen(several: dict[str, pd.DataFrame], look: Look) -> None:
+    """Every shape of a filled mark has an area: a `stroke` has none, and its point was not there."""
+    one = several["4"].iloc[[0]]
+    many = pd.concat([one.assign(series=f"engine {n}", p50_ms=1.0 + n, throughput_seq_s=9.0 + n) for n in range(16)])
+    svg = rendered(frontier_chart(many, LATENCIES["p50"], None, look))
+    paths = re.findall(r'<path aria-label="[^"]*" role="graphics-symbol"[^>]* d="([^"]*)"[^>]*opacity="1"', svg)
+    assert len(paths) >= 16
+    for path in paths:
+        assert len(re.findall("[ahlv]", path, re.IGNORECASE)) >= 2, path
+
+
+def test_large_figures_have_no_exponent() -> None:
+    import altair as alt
+
+    for logarithmic in (False, True):
+        rows = pd.DataFrame({"x": [1, 2, 3], "ms": [20.0, 90.0, 141.0]})
+        axis = value_axis("time, ms", rows["ms"], logarithmic=logarithmic)
+        y = alt.Y("ms:Q", axis=axis, scale=value_scale(logarithmic, rows["ms"]))
+        svg = rendered(alt.Chart(rows).mark_point().encode(x="x:Q", y=y))
+        assert ">100<" in svg and "e+" not in svg
+
+
+@LOOKS
+def test_a_lone_point_stands_at_its_own_figure(several: dict[str, pd.DataFrame], look: Look) -> None:
+    """An axis without width would write every tick where the point is."""
+    one = (
+        several["4"]
+        .iloc[[0]]
+        .assign(flops_per_byte=15.85, tflop_s=0.0399, gbyte_s=2.5, ceiling=None, ceiling_share=None)
+    )
+    none = pd.DataFrame({"dtype": [], "flops_s": [], "bytes_s": [], "ridge_flops_per_byte": []})
+    published = pd.DataFrame({"series": ["a"], "ours": [True], "batch": [1], "value": [3.14], "note": [""]})
+    scored = one.assign(value=90.0, reference=90.0, n=100)
+    for chart in (
+        roofline_chart(one, none, look),
+        frontier_chart(one, LATENCIES["p50"], None, look),
+        published_chart(published, FIGURES["mean"], look),
+        accuracy_chart(scored, LATENCIES["p50"], "f1", look),
+    ):
+        svg = rendered(chart)
+        for side in re.findall(r'aria-label="([XY])-axis', svg):
+            labels = re.findall(rf'aria-label="{side}-axis.*?role-axis-label(.*?)role-axis-title', svg, re.DOTALL)
+            places = re.findall(r'<text[^>]*transform="translate\(([^)]*)\)"[^>]*>([^<]+)</text>', "".join(labels))
+            at = [tuple(map(float, place.split(","))) for place, _ in places]
+            assert len(set(at)) == len(at) >= 1, (side, places)
+
+
+def test_names_with_numbers_stand_in_their_order() -> None:
+    names = ["launch 10", "launch 2", "b", "launch 1", "2 x", "a1b10", "a1b9"]
+    assert series_names(pd.DataFrame({"series": names})) == [
+        "2 x",
+        "a1b9",
+        "a1b10",
+        "b",
+        "launch 1",
+        "launch 2",
+        "launch 10",
+    ]
+
+
+def test_intervals_have_one_notation() -> None:
+    def row(low: float, high: float) -> Any:
+        return pd.DataFrame({"ratio_low": [low], "ratio_high": [high]}).iloc[0]
+
+    assert interval(row(0.98, 1.04)) == "−2.0 % to +4.0 %"
+    assert interval(row(0.1, 0.8)) == "10.0× to 1.2× faster" and interval(row(1.2, 3.0)) == "1.2× to 3.0× slower"
+    assert interval(row(0.5, 4.0)) == "2.0× faster to 4.0× slower"
+
+
+def test_labels_of_lines_do_not_lie_on_each_other() -> None:
+    assert readable([10.0, 10.1, 1.0], [100.0, 99.0, 100.0], [0.5, 12.0]) == [True, False, True]
+    assert readable([1.0, 1.0], [10.0, 1.0], [0.5, 2.0]) == [True, True]
+
+
+@LOOKS
+def test_a_few_slow_samples_do_not_squeeze_the_rest(look: Look) -> None:
+    body = np.linspace(1.0, 1.2, 400)
+    slow = np.append(body, [5.0, 9.0])
+    limit = body_limit([body, slow])
+    assert limit is not None and 1.2 < limit < 1.5 and body_limit([body]) is None and body_limit([]) is None
+    frame = histogram_frame([("a", slow)], logarithmic=False, limit=limit)
+    assert frame["end"].max() == limit and frame["share"].sum() == pytest.approx(400 / 402)
+    for chart in (
+        histogram_chart(frame, look, logarithmic=False, limit=limit),
+        ecdf_chart(ecdf_frame(slow, "a", "launch 1"), look, logarithmic=False, limit=limit),
+        sequence_chart(sequence_frame(slow, "a", "launch 1", 0), {"launch 1": 0}, look, logarithmic=False, limit=limit),
+    ):
+        assert ">9<" not in rendered(chart)
 
 
 @LOOKS
@@ -326,9 +489,9 @@ def test_no_two_series_look_alike(look: Look) -> None:
     drawn = [colour(names, look).to_dict()["scale"]["range"], shape(names).to_dict()["scale"]["range"]]
     assert len(set(zip(*drawn, strict=True))) == len(names)
     rows = pd.DataFrame(
-        {"series": names, "ours": [n % 3 == 0 for n in range(len(names))], "batch": 1, "ms": 1.0, "note": ""}
+        {"series": names, "ours": [n % 3 == 0 for n in range(len(names))], "batch": 1, "value": 1.0, "note": ""}
     )
-    ranges = list(find_ranges(published_chart(rows[:24], look).to_dict()))
+    ranges = list(find_ranges(published_chart(rows[:24], FIGURES["mean"], look).to_dict()))
     tints, dashes = (next(each for each in ranges if isinstance(each[0], kind)) for kind in (str, list))
     assert len(set(zip(tints, map(str, dashes), strict=True))) == 24
 

@@ -52,7 +52,7 @@ def test_errors_are_one_sentence(line: list[str], words: str, databases: Databas
     assert words in said and said.count("\n") == 1 and "secret" not in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("command", ["dashboard", "report"])
+@pytest.mark.parametrize("command", ["dashboard", "report", "export"])
 def test_without_its_extra_a_command_says_how_to_install_it(command: str, databases: Databases, tmp_path: Path) -> None:
     """In a process of its own that cannot find the libraries, as in an environment that lacks them."""
     code = f"""
@@ -64,7 +64,8 @@ status = run(sys.argv[1:])
 assert not set(sys.modules) & set({HEAVY!r}), sorted(set(sys.modules) & set({HEAVY!r}))
 sys.exit(status)
 """
-    line = [command, *(["last", "-o", "x.html"] if command == "report" else ["--port", str(free_port())])]
+    written = ["last", "-o", "x.html", *(["--format", "html"] if command == "export" else [])]
+    line = [command, *(["--port", str(free_port())] if command == "dashboard" else written)]
     ended = subprocess.run(
         [sys.executable, "-c", code, *line, "--db", str(databases("one"))],
         capture_output=True,

@@ -161,8 +161,32 @@ def test_explore_says_what_it_leaves_out(databases: Databases, monkeypatch: pyte
     )
     text = said(test).replace("\\", "")
     assert "measured under another protocol (transfers=include)" in text
-    assert "packed inputs never share an axis" in text
+    assert "of other workloads, whose inputs never share an axis with these: packed (6)" in text
     assert "wrong answer" in text and "ran out of memory" in text
+
+
+def test_a_link_that_names_a_model_alone_finds_its_machine(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = open_page("explore", str(databases("several")), monkeypatch, device="", hardware="", protocol="")
+    assert test.selectbox(key="explore.model").value == "tiny"
+    for page in ("explore", "trends"):
+        test = open_page(page, str(databases("several")), monkeypatch, model="bert-base")
+        assert test.selectbox(key=f"{page}.model").value == "bert-base" and "The link asks" not in said(test)
+        assert test.selectbox(key=f"{page}.head").value == "qa"
+    lost = said(open_page("explore", str(databases("several")), monkeypatch, model="gone", head="lost"))
+    assert lost.count("The link asks for something that is not here") == 1 and "gone" in lost and "lost" in lost
+
+
+def test_one_batch_and_length_gets_bars(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LoadGen and training have one shape: no lines over nothing."""
+    db = str(databases("workloads"))
+    test = open_page("explore", db, monkeypatch, head="qa", workload="loadgen:single-stream")
+    assert charts(test) == 1 and "One bar a series at batch 1, the best first" in said(test)
+    assert "Logarithmic" not in [each.label for each in test.toggle]
+    test = open_page("explore", db, monkeypatch, head="qa", workload="padded")
+    assert "One line a series" in said(test) and "shaded: from p50 to p95" in said(test)
+    assert "Logarithmic" in [each.label for each in test.toggle]
 
 
 def test_the_table_strikes_wrong_answers_through(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,8 +359,16 @@ def test_published_lays_ours_beside_theirs(databases: Databases, monkeypatch: py
     test = open_page("published", str(databases("several")), monkeypatch)
     text = said(test)
     assert charts(test) == 1 and "What differs" in text and "hardware: published" in text.replace("\\", "")
+    table = next(each.options for each in test.selectbox if each.label == "Published table")
+    usual = next(each for each in test.selectbox if each.label == "Published table")
+    assert (
+        usual.index is not None and "benchrun itself" not in table[usual.index]
+    )  # ours beside ours is not what one comes for
+    assert "ours: torch:eager" in text and "below 1 where ours is faster" in text
     other = open_page("published", str(databases("one")), monkeypatch, table="aitemplate_a100")
     assert "Nothing of ours has this model yet" in said(other) and "AITemplate" in said(other)
+    offline = said(open_page("published", str(databases("one")), monkeypatch, table="mlperf_closed_nvidia"))
+    assert "benchrun loadgen --scenario offline" in offline and "8 × NVIDIA H200" in offline and "Server" in offline
 
 
 def test_machine_shows_environments_and_their_difference(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
