@@ -89,7 +89,7 @@ def gate(settings: Mapping[str, Any], options: GateOptions) -> int:
             progress_s=progress.interval_s,
         )
         outcome = run_gate(request, store, around)
-    deliver(outcome, options.files, os.environ)
+    deliver(outcome, options.files, os.environ, db)
     if outcome.state == "interrupted":
         print(f"benchrun: interrupted; what was measured is kept as gate {outcome.id}", file=sys.stderr)
         return INTERRUPTED
@@ -106,7 +106,7 @@ def show_gate(given: str, db: str | None, files: ReportFiles) -> int:
     with open_store(db, read_only=True) as store:
         record = load_gate(store, resolve_gate(store, given))
         outcome = redecide(store, record)
-    deliver(outcome, files, {})
+    deliver(outcome, files, {}, db)
     if difference := find_difference(record, outcome.verdict):
         print(f"benchrun: {difference}", file=sys.stderr)
     if outcome.state == "running":

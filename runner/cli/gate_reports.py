@@ -31,8 +31,10 @@ def check_files(files: ReportFiles) -> None:
             raise UsageError(f"--{option} {path}: name a file in a folder that exists")
 
 
-def deliver(outcome: GateOutcome, files: ReportFiles, environment: Mapping[str, str]) -> None:
-    """Tell a finished gate run everywhere. In GitHub Actions it is also appended to the job's summary and annotated."""
+def deliver(outcome: GateOutcome, files: ReportFiles, environment: Mapping[str, str], db: str | None = None) -> None:
+    """Tell a finished gate run everywhere. In GitHub Actions it is also appended to the job's summary and annotated. `db`:
+    the database that was asked for, None for the usual one.
+    """
     from rich.console import Console
 
     from benchrun.runner.gate.reports.annotations import gate_annotations
@@ -42,7 +44,7 @@ def deliver(outcome: GateOutcome, files: ReportFiles, environment: Mapping[str, 
     from benchrun.runner.gate.reports.markdown import gate_markdown
     from benchrun.runner.gate.reports.terminal import print_gate
 
-    print_gate(Console(stderr=files.as_json), outcome)
+    print_gate(Console(stderr=files.as_json), outcome, outcome.db if db else "")
     if files.as_json:
         sys.stdout.write(gate_json(outcome))
         sys.stdout.flush()

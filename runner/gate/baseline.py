@@ -95,11 +95,11 @@ def judge_stored(
     low = difference - t_quantile(count - 1, settings.baseline_confidence) * error
     high = difference + t_quantile(count - 1, 0.5 + settings.confidence / 2) * error
     verdict: Verdict = "INCONCLUSIVE"
-    reason = f"only slowdowns above {math.expm1(high):.1%} are ruled out across sessions"
+    reason = f"only slowdowns above {100 * math.expm1(high):.1f} % are ruled out across sessions"
     if low > math.log(settings.fail_ratio):
         verdict, reason = (
             "FAIL",
-            f"{math.expm1(difference):.1%} slower than the stored session, more than sessions differ",
+            f"{100 * math.expm1(difference):.1f} % slower than the stored session, more than sessions differ",
         )
     elif high < math.log(settings.regression_ratio):
         verdict, reason = "PASS", ""

@@ -75,13 +75,13 @@ class Case:
         if not (math.isfinite(p) and math.isfinite(upper)):
             return "INVALID", "the figures are not finite"
         if adjusted <= settings.alpha and fresh >= math.log(settings.fail_ratio):
-            return "FAIL", f"{math.expm1(fresh):.1%} slower on {end.pairs.valid[j]} fresh launches a side"
+            return "FAIL", f"{100 * math.expm1(fresh):.1f} % slower on {end.pairs.valid[j]} fresh launches a side"
         needed = settings.pooled_samples(self.plan.metrics[m])
         if end.samples[j] < needed:
             return "INCONCLUSIVE", f"needs {needed} samples a side over all launches, there are {end.samples[j]:.0f}"
         if upper < math.log(settings.regression_ratio):
             return "PASS", ""
-        return "INCONCLUSIVE", f"only slowdowns above {math.expm1(upper):.1%} are ruled out"
+        return "INCONCLUSIVE", f"only slowdowns above {100 * math.expm1(upper):.1f} % are ruled out"
 
     def show(self, m: int, j: int, verdict: Verdict, reason: str) -> MetricVerdict:
         """A verdict with all figures that there are."""

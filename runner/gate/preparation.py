@@ -6,9 +6,10 @@ import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,14 +163,39 @@ def describe_sweep_side(side: Side, sides: SweepSides, request: GateRequest, run
     )
 
 
-def describe_command_side(side: Side, place: Place, command: str, run_id: str) -> GateSide:
+def label_commands(commands: Mapping[Side, str]) -> dict[Side, str]:
+    """Short names of two commands: of long ones the words that differ, so that a label tells the sides apart."""
+    words = {side: commands[side].split() for side in SIDES}
+    base, new = words["base"], words["new"]
+    if base == new or all(len(each) <= LABEL for each in commands.values()):
+        return {side: _cut(commands[side]) for side in SIDES}
+    start = _count_alike(base, new)
+    end = _count_alike(base[start:][::-1], new[start:][::-1])
+    start -= start > 0 and any(len(each) - end == start for each in words.values())  # one is the other and a word more
+    shown = {}
+    for side in SIDES:
+        differ = " ".join(words[side][start : len(words[side]) - end])
+        shown[side] = f"{'… ' if start else ''}{_cut(differ)}{' …' if end else ''}"
+    return shown
+
+
+def _count_alike(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LABEL else text[: LABEL - 1] + "…"
+
+
+def describe_command_side(side: Side, place: Place, commands: Mapping[Side, str], run_id: str) -> GateSide:
     """What one side of a suite is called, and what tells it apart."""
+    command = commands[side]
     home = str(Path(place.python or sys.executable).parent.resolve())
     identity = place.identity or f"environment {hashlib.sha256(home.encode()).hexdigest()[:SHORT]}"
-    short = command if len(command) <= LABEL else command[: LABEL - 3] + "..."
     return GateSide(
         side=side,
-        label=place.label if place.label != HERE else short,
+        label=place.label if place.label != HERE else label_commands(commands)[side],
         subject=f"{identity}; command {command}",
         commit=place.commit,
         run_id=run_id,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchrun.runner.environment import benchrun_version
 from benchrun.runner.errors import UsageError
+from benchrun.runner.gate.acceptance import find_strangers
 from benchrun.runner.gate.command_side import CommandSide, check_program
 from benchrun.runner.gate.control import ControlWorkload
 from benchrun.runner.gate.decision import decide
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from benchrun.results import Store
     from benchrun.results.rows import PointRow
     from benchrun.runner.sweep import Update
+
+
+SHOWN_POINTS = 10  # of the plan, where an acceptance names none of them
 
 
 def _silent(_: object) -> None:
@@ -138,9 +142,9 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
     arguments = command_arguments(request)
     places = find_places(request, around.folder, around.cache, around.tell)
     gate_id, started, ids = new_ids()
-    commands = {"base": request.base.command or "", "new": request.new.command or ""}
+    commands: dict[Side, str] = {"base": request.base.command or "", "new": request.new.command or ""}
     described: dict[Side, GateSide] = {
-        side: describe_command_side(side, places[side], commands[side], ids[side]) for side in SIDES
+        side: describe_command_side(side, places[side], commands, ids[side]) for side in SIDES
     }
     check_sides(described["base"], described["new"], aa=request.aa)
     threads = default_threads(request.sweep.get("threads"))
@@ -249,8 +253,12 @@ def draft_gate(
 ) -> GateDraft:
     """All that is known before the first launch; what cannot come out well is told at once."""
     room = foresee_room(request.settings) if request.baseline is None else ""
-    if room:
-        around.tell(room)
+    acceptances = settle_acceptances(request, around.folder, sides["base"].commit)
+    strangers = find_strangers([(each.key, each.label) for each in plan.points], acceptances)
+    for each in (*([room] if room else []), *strangers):
+        around.tell(each)
+    if strangers:
+        around.tell(f"the points are: {'; '.join(each.label or each.key for each in plan.points[:SHOWN_POINTS])}")
     return GateDraft(
         id=gate_id,
         started=started,
@@ -262,7 +270,7 @@ def draft_gate(
         new=sides["new"],
         keys=keys,
         limits=request.limits,
-        acceptances=settle_acceptances(request, around.folder, sides["base"].commit),
+        acceptances=acceptances,
         notes=(*notes, *([room] if room else [])),
         request={**redact_values(request.to_json()), **(more or {})},
         label=request.label,

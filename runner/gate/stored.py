@@ -4,6 +4,7 @@ stored launches.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from benchrun.results import Store
     from benchrun.results.gate_rows import GatePointRow, GateRecord, GateRow, GateSideRow, GateVerdictRow
     from benchrun.results.rows import MeasurementRow
+
+
+WORDS = ("reason", "notes", "warnings")  # of a verdict's document: sentences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,8 +244,10 @@ def redecide(store: Store, record: GateRecord) -> GateOutcome:
 
 
 def find_difference(record: GateRecord, verdict: GateVerdict) -> str:
-    """Why a stored document and a verdict decided again are not the same text; empty where they are."""
-    if record.gate.document is None or record.gate.document == verdict_json(verdict):
+    """Why a stored document and a verdict decided again do not say the same; empty where they do. Sentences do not count: a
+    later version may word them otherwise.
+    """
+    if record.gate.document is None or _without_words(record.gate.document) == _without_words(verdict_json(verdict)):
         return ""
     gone = [side for side in SIDES if record.sides[side].run_id is None]
     if gone:
@@ -249,6 +255,12 @@ def find_difference(record: GateRecord, verdict: GateVerdict) -> str:
     return (
         f"decided again this run is {verdict.verdict}; stored is {record.gate.verdict}, decided by benchrun "
         f"{record.gate.version or 'of unknown version'}: the rule or the stored launches changed since"
+    )
+
+
+def _without_words(document: str) -> Any:
+    return json.loads(
+        document, object_hook=lambda each: {name: value for name, value in each.items() if name not in WORDS}
     )
 
 

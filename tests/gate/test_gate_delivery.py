@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,17 @@ def test_everything_that_was_asked_for_is_written(tmp_path: Path, capsys: pytest
     assert "<testsuites" in (tmp_path / "a.xml").read_text()
     assert "## FAIL" in (tmp_path / "b.md").read_text()
     assert set(json.loads((tmp_path / "c.json").read_text())) == {f"point {j}" for j in range(6)}
+
+
+def test_the_way_to_see_it_again_names_a_database_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    stored = replace(FAILED, db="/tmp/a b.db")
+    deliver(stored, ReportFiles(), {}, "a b.db")
+    deliver(stored, ReportFiles(), {})
+    out = capsys.readouterr().out.splitlines()
+    named, usual = [line for line in out if "show it again" in line]
+    assert named == f"show it again: benchrun gate show {FAILED.id} --db '/tmp/a b.db'"
+    assert usual == f"show it again: benchrun gate show {FAILED.id}"
+    assert any(re.fullmatch(r"\d+ launches beside the discarded ones, \d+ (s|min)", line) for line in out)
 
 
 def test_github_gets_a_summary_and_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

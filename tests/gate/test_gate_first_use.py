@@ -17,7 +17,7 @@ import pytest
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.checkouts import check_out, find_commit
 from benchrun.runner.gate.command_side import check_program
-from benchrun.runner.gate.preparation import find_places, settle_acceptances
+from benchrun.runner.gate.preparation import find_places, label_commands, settle_acceptances
 from benchrun.runner.gate.reports.terminal import shorten_names
 from benchrun.runner.gate.request import AcceptanceRequest, GateRequest, SideRequest, check_gate
 from benchrun.runner.gate.settings import GateSettings
@@ -71,6 +71,28 @@ def test_a_program_of_another_environment_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own" / "pytest").write_text("#!/bin/sh\n")
     (tmp_path / "own" / "pytest").chmod(0o755)
     check_program(("pytest",), side, "base")
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "labels"),
+    [
+        ("old/run {out}", "new/run {out}", ("old/run {out}", "new/run {out}")),
+        (
+            "/opt/a/long/path/to/envs/bin/python -m pytest old_bench --benchmark-json {out} -q",
+            "/opt/a/long/path/to/envs/bin/python -m pytest new_bench --benchmark-json {out} -q",
+            ("… old_bench …", "… new_bench …"),
+        ),
+        (
+            "/opt/a/long/path/to/envs/bin/python -m pytest bench --benchmark-json {out}",
+            "/opt/a/long/path/to/envs/bin/python -m pytest bench --benchmark-json {out} --fast",
+            ("… {out}", "… {out} --fast"),
+        ),
+        ("x" * 70, "x" * 70, ("x" * 59 + "…", "x" * 59 + "…")),
+        ("a " * 40, "b " * 40, ("a " * 29 + "a…", "b " * 29 + "b…")),
+    ],
+)
+def test_labels_of_commands_tell_the_sides_apart(base: str, new: str, labels: tuple[str, str]) -> None:
+    assert tuple(label_commands({"base": base, "new": new}).values()) == labels
 
 
 def test_bounds_that_decide_nothing_are_refused() -> None:

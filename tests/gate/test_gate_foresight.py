@@ -70,7 +70,7 @@ def test_an_alarm_has_to_be_confirmable() -> None:
     )
     assert foresee_end(FIRST_PAIR, STAGE_1[2:], limited(5.01), 60.0) == ""
     # in stage 2 it is known what is to come
-    fresh = [order(6 + at, side, CONFIRM) for at, side in enumerate(("base", "new") * 8)]
+    fresh = [order(6 + at, STAGE_1[at % 2].side, CONFIRM) for at in range(16)]
     assert foresee_end(FIRST_PAIR, fresh, limited(30), 180.0) == ""
     assert "will not be enough" in foresee_end(FIRST_PAIR, fresh, limited(8), 180.0)
 

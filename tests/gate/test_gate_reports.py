@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from benchrun.runner.gate.reports.document import gate_document, gate_json, repo
 from benchrun.runner.gate.reports.junit import junit_xml
 from benchrun.runner.gate.reports.markdown import gate_markdown
 from benchrun.runner.gate.reports.terminal import terminal_text
-from benchrun.runner.gate.reports.wording import clean_name, percent, point_names, title, word
+from benchrun.runner.gate.reports.wording import clean_name, explain_metric, percent, point_names, remarks, title, word
 from benchrun.runner.gate.settings import GateSettings
 from tests.gate.builders import make_plan
 from tests.gate.outcomes import HOSTILE, hostile_outcome, make_outcome
@@ -30,6 +31,9 @@ UNTOLD = make_outcome(sd=0.12)
 STOPPED = make_outcome(slower={"p3": 1.10}, settings=GateSettings(max_launches=8))
 ACCEPTED = make_outcome(slower={"p3": 1.10}, acceptances=(Acceptance("point 3", "the new kernel is exact"),))
 LIMITED = make_outcome(limits=("p50_ms=5",))
+WITH_NEW = replace(
+    QUIET.verdict, points=(replace(QUIET.verdict.points[0], verdict="NEW", metrics=()), *QUIET.verdict.points[1:])
+)
 CASES = {
     "quiet": QUIET,
     "failed": FAILED,
@@ -65,6 +69,10 @@ def test_cases_are_what_they_are_called() -> None:
         (STOPPED, "INCONCLUSIVE: 1 of 6 points undecided"),
         (ACCEPTED, "PASS: 1 of 6 points slower, accepted"),
         (make_outcome(make_plan(1)), "PASS: the one point checked, none is 5 % slower"),
+        (
+            replace(QUIET, verdict=WITH_NEW),
+            "PASS: 5 of 6 points checked, none is 5 % slower; 1 of 6 points NEW, not judged",
+        ),
     ],
 )
 def test_titles(outcome: GateOutcome, said: str) -> None:
@@ -100,6 +108,40 @@ def test_what_could_not_be_told_is_said() -> None:
         assert re.search(r"so many launches find [\d.]+ ?(%|%25) or more", text)
     for outcome in (QUIET, FAILED, UNTOLD):
         assert "found in 95 of 100 such runs: a slowdown of" in terminal_text(outcome, 300)
+
+
+def test_a_change_is_told_as_time_beside_its_figures() -> None:
+    """A rate that falls by 9 % is 10 % more time: the sentence must not read as if the rate rose."""
+    point = next(each for each in FAILED.points if each.verdict == "FAIL")
+    p50, rate = point.metrics
+    for text in (terminal_text(FAILED, 300), junit_xml(FAILED), "".join(gate_annotations(FAILED)).replace("%25", "%")):
+        assert f"p50 {p50.base:.4g} → {p50.new:.4g} ms, time +{100 * (p50.ratio - 1):.1f} %" in text
+        assert f"throughput {rate.base:.4g} → {rate.new:.4g} seq/s, time +{100 * (rate.ratio - 1):.1f} %" in text
+    assert f"{p50.base:.4g} → {p50.new:.4g} ms, +{100 * (p50.ratio - 1):.1f} % (" in gate_markdown(FAILED)
+    passed = ElementTree.fromstring(junit_xml(QUIET)).find(".//testcase[@name='point 0']/system-out")
+    assert passed is not None and passed.text is not None
+    assert re.fullmatch(r"p50 [\d.]+ → [\d.]+ ms, time .*\nthroughput [\d.]+ → [\d.]+ seq/s, time .*", passed.text)
+    unknown = replace(p50, base=math.nan, reason="")
+    assert explain_metric(unknown).startswith("p50 time +")
+
+
+def test_launches_that_are_missing_find_nothing() -> None:
+    """Few launches that look alike say little: no figure may look as if they found half a percent."""
+    assert "0 of 8 fresh launches a side, ended by max_launches" in terminal_text(STOPPED, 300)
+    for text in (terminal_text(STOPPED, 300), gate_markdown(STOPPED), junit_xml(STOPPED)):
+        assert "so many launches find" not in text
+
+
+def test_one_figure_is_told_once() -> None:
+    (said,) = [each for each in remarks(make_outcome(make_plan(1))) if "95 of 100" in each]
+    assert re.fullmatch(r"found in 95 of 100 such runs: a slowdown of [\d.]+ %; below 3 % nothing FAILs", said)
+
+
+@every_case
+def test_a_number_keeps_its_unit_on_the_line(outcome: GateOutcome) -> None:
+    for width in (40, 80):
+        for line in terminal_text(outcome, width).splitlines():
+            assert not re.match(r"\W*(%|ms|seq/s)(\W|$)", line), line
 
 
 def test_what_ended_a_run_early_is_said() -> None:

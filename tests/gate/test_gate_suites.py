@@ -7,6 +7,7 @@ import math
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,7 @@ def gate(store: Store, tmp_path: Path) -> Gate:
         base: tuple[float, str] = (1.0, ""),
         listen: Callable[[GateUpdate], None] | None = None,
         side: SideRequest | None = None,
+        around: Surroundings | None = None,
         **changes: Any,
     ) -> GateOutcome:
         request = GateRequest(
@@ -62,7 +64,7 @@ def gate(store: Store, tmp_path: Path) -> Gate:
             settings=QUIET,
             seed=1,
         )
-        around = Surroundings(folder=tmp_path, cache=tmp_path / "cache")
+        around = around or Surroundings(folder=tmp_path, cache=tmp_path / "cache")
         if listen is not None:
             around = replace(around, listen=listen)
         return run_gate(replace(request, **changes), store, around)
@@ -273,12 +275,16 @@ def test_bounds_end_a_run_as_inconclusive(gate: Gate, store: Store) -> None:
     assert outcome.notes[-1].startswith("max_launches 10 leaves no room to confirm an alarm")
 
 
-def test_time_that_will_not_do_is_told_after_the_first_pair(
-    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_time_that_will_not_do_is_told_after_the_first_pair(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     """The limit lets one pair begin and no second one: that is foreseen, and told once, before the end tells it too."""
     updates: list[GateUpdate] = []
-    outcome = gate(listen=updates.append, settings=replace(QUIET, max_minutes=0.02 / 60))
+
+    def listen(update: GateUpdate) -> None:
+        if not updates:
+            time.sleep(0.6)
+        updates.append(update)
+
+    outcome = gate(listen=listen, settings=replace(QUIET, max_minutes=0.6 / 60))
     assert (outcome.exit_code, outcome.verdict.stopped) == (4, "max_minutes")
     ended = [each for each in updates if each.launch is not None]
     assert [bool(each.warning) for each in ended] == [False, True]
@@ -289,7 +295,7 @@ def test_time_that_will_not_do_is_told_after_the_first_pair(
         progress.launch(each)
     told = capsys.readouterr().err.splitlines()
     assert told[1].startswith("launch 4 of at least 8 · screening · new · 2 points · ") and told[1].endswith(" s left")
-    assert told[2].startswith("benchrun: the limit of 0.000333333 min will not be enough")
+    assert told[2].startswith("benchrun: the limit of 0.01 min will not be enough")
 
 
 def test_ctrl_c_keeps_what_there_is(gate: Gate, store: Store) -> None:
@@ -316,6 +322,34 @@ def test_a_gate_that_dies_can_be_shown(gate: Gate, store: Store) -> None:
     assert row.verdict is None
     again = redecide(store, load_gate(store, row.id))
     assert (again.verdict.exit_code, again.verdict.stopped) == (4, "interrupted")
+
+
+def test_other_words_are_no_other_verdict(gate: Gate, store: Store) -> None:
+    outcome = gate((1.2, ""))
+    record = load_gate(store, outcome.id)
+    old = (record.gate.document or "").replace(" % slower on", "% slower on")
+    assert old != record.gate.document
+    assert find_difference(replace(record, gate=replace(record.gate, document=old)), outcome.verdict) == ""
+    other = old.replace('"FAIL"', '"PASS"', 1)
+    assert "the rule or the stored launches changed since" in find_difference(
+        replace(record, gate=replace(record.gate, document=other)), outcome.verdict
+    )
+
+
+def test_an_acceptance_of_no_point_is_told_before_the_first_launch(gate: Gate, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def stop(_: GateUpdate) -> None:
+        told.append("launch")
+        raise KeyboardInterrupt
+
+    around = Surroundings(folder=tmp_path, cache=tmp_path / "cache", tell=told.append, listen=stop)
+    gate(accepted=(AcceptanceRequest(point="bench.py::tset_one", reason="typo"),), around=around)
+    assert told[-3:] == [
+        "an acceptance names 'bench.py::tset_one', which is no point of this gate",
+        "the points are: bench.py::test_one; bench.py::test_two",
+        "launch",
+    ]
 
 
 def test_a_removed_run_leaves_the_verdict(gate: Gate, store: Store) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from benchrun.runner.gate.outcome import GateOutcome
-from benchrun.runner.gate.reports.wording import explain, point_names, remarks, sides, title
+from benchrun.runner.gate.reports.wording import explain, explain_metric, point_names, remarks, sides, title
 from benchrun.runner.gate.verdict import PointVerdict
 
 _TAGS = {"FAIL": "failure", "MISSING": "error", "INVALID": "error", "INCONCLUSIVE": "skipped", "NEW": "skipped"}
@@ -66,8 +66,11 @@ def _case(point: PointVerdict, name: str) -> ElementTree.Element:
     tag = "skipped" if point.accepted else _TAGS.get(point.verdict)
     if tag is not None:
         _tell(case, tag, point.verdict, told[0] if told else point.verdict, told)
-    elif told:
-        ElementTree.SubElement(case, "system-out").text = "\n".join(told)
+    else:
+        figures = [explain_metric(each) for each in point.metrics]
+        ElementTree.SubElement(case, "system-out").text = "\n".join(
+            [*figures, *(each for each in told if each not in figures)]
+        )
     return case
 
 

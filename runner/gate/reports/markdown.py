@@ -14,6 +14,7 @@ from benchrun.runner.gate.reports.wording import (
     finds,
     interval,
     launches_a_side,
+    levels,
     needs_words,
     percent,
     point_names,
@@ -55,7 +56,9 @@ def gate_markdown(outcome: GateOutcome) -> str:
     for point in ordered[:MOST_ROWS]:
         by_name = {each.metric: each for each in point.metrics}
         cells = [
-            f"{change(each)} ({interval(each)})" if each is not None and math.isfinite(each.ratio) else DASH
+            f"{levels(each)}{change(each)} ({interval(each)})"
+            if each is not None and math.isfinite(each.ratio)
+            else DASH
             for each in (by_name.get(name) for name in metrics)
         ]
         lines.append(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from benchrun.runner.gate.reports.wording import (
     DASH,
     change,
+    duration,
     explain,
     finds,
     interval,
@@ -47,11 +50,11 @@ LAST_WORDS = 3  # of a single point's name that the table shows: batch, sequence
 WIDE = 110  # columns from which on the table shows intervals
 
 
-def print_gate(console: Console, outcome: GateOutcome) -> None:
-    """Print the whole report."""
+def print_gate(console: Console, outcome: GateOutcome, db: str = "") -> None:
+    """Print the whole report. `db` names the database where it is not the usual one."""
     from rich.text import Text
 
-    for each in gate_parts(outcome, console.width):
+    for each in gate_parts(outcome, console.width, db):
         console.print(each, highlight=False, soft_wrap=isinstance(each, Text))
 
 
@@ -64,7 +67,7 @@ def terminal_text(outcome: GateOutcome, width: int = 80) -> str:
     return stream.getvalue()
 
 
-def gate_parts(outcome: GateOutcome, width: int) -> Iterator[RenderableType]:
+def gate_parts(outcome: GateOutcome, width: int, db: str = "") -> Iterator[RenderableType]:
     """The report, part by part. Lines are folded already: print them with `soft_wrap`, so that rich leaves them alone."""
     from rich.text import Text
 
@@ -77,27 +80,29 @@ def gate_parts(outcome: GateOutcome, width: int) -> Iterator[RenderableType]:
             yield Text.assemble((word(point), STYLES[word(point)]), "  ", names[point.point])
             for sentence in explain(point):
                 yield from _wrapped(sentence, width)
-    yield Text(f"sides: {_calm(sides(outcome))}", style="dim")
+    yield from _wrapped(f"sides: {sides(outcome)}", width, "", "dim")
     for remark in remarks(outcome):
         yield from _wrapped(remark, width)
     short, shared = shorten_names(names)
     if shared:
-        yield Text(f"{'all points' if len(names) > 1 else 'the point'}: {shared}", style="dim")
+        yield from _wrapped(f"{'all points' if len(names) > 1 else 'the point'}: {shared}", width, "", "dim")
     yield _table(outcome, width, short)
-    yield Text(_stored(outcome), style="dim")
+    yield from (Text(line, style="dim") for line in _stored(outcome, db))
 
 
 def _calm(text: str) -> str:
     return text.replace("##[", "## [")
 
 
-def _wrapped(sentence: str, width: int) -> Iterator[RenderableType]:
+def _wrapped(sentence: str, width: int, begin: str = "  · ", style: str = "") -> Iterator[RenderableType]:
+    """Folded between words; a number keeps its unit beside it."""
     from rich.text import Text
 
+    text = re.sub(r"(?<=\d) (?=(%|ms|min|seq/s)(\W|$))", "\N{NO-BREAK SPACE}", _calm(sentence))
     for line in textwrap.wrap(
-        _calm(sentence), max(20, width), initial_indent="  · ", subsequent_indent="  | ", break_on_hyphens=False
+        text, max(20, width), initial_indent=begin, subsequent_indent="  | ", break_on_hyphens=False
     ):
-        yield Text(line)
+        yield Text(line.replace("\N{NO-BREAK SPACE}", " "), style=style)
 
 
 def _table(outcome: GateOutcome, width: int, names: dict[str, str]) -> RenderableType:
@@ -157,6 +162,9 @@ def shorten_names(names: dict[str, str]) -> tuple[dict[str, str], str]:
     return short, " ".join(shared)
 
 
-def _stored(outcome: GateOutcome) -> str:
-    took = f", {outcome.seconds / 60:.1f} min" if outcome.seconds is not None else ""
-    return f"{outcome.verdict.launches} launches{took}; show it again: benchrun gate show {outcome.id}"
+def _stored(outcome: GateOutcome, db: str) -> tuple[str, str]:
+    count = outcome.verdict.launches
+    beside = " beside the discarded ones" if outcome.kind == "session" and outcome.settings.warmup else ""
+    took = f", {duration(outcome.seconds)}" if outcome.seconds is not None else ""
+    where = f" --db {shlex.quote(db)}" if db else ""
+    return f"{count} launches{beside}{took}", f"show it again: benchrun gate show {outcome.id}{where}"

@@ -64,6 +64,8 @@ def title(outcome: GateOutcome) -> str:
         parts.append(
             f"{_count(gated, total)} checked, none is {percent(limit - 1)} slower" if gated else "all points are NEW"
         )
+        if gated and counts["NEW"]:
+            parts.append(f"{_count(counts['NEW'], total)} NEW, not judged")
     kind = " (A/A)" if verdict.aa else ""
     return f"{ended(outcome)}{kind}: {'; '.join(parts)}"
 
@@ -98,10 +100,13 @@ def power(outcome: GateOutcome) -> str:
     seen = sorted(value for point in outcome.points if math.isfinite(value := finds(outcome, point)))
     if not seen:
         return ""
-    return (
-        f"found in 95 of 100 such runs: a slowdown of {percent(seen[len(seen) // 2])} at the middle point, of "
-        f"{percent(seen[-1])} at the noisiest; below {percent(least)} nothing FAILs"
+    middle, most = percent(seen[len(seen) // 2]), percent(seen[-1])
+    spread = (
+        f"a slowdown of {middle} at the middle point, of {most} at the noisiest"
+        if middle != most
+        else f"a slowdown of {most}"
     )
+    return f"found in 95 of 100 such runs: {spread}; below {percent(least)} nothing FAILs"
 
 
 def finds(outcome: GateOutcome, point: PointVerdict) -> float:
@@ -126,7 +131,8 @@ def explain(point: PointVerdict) -> list[str]:
             if point.verdict in ("MISSING", "INVALID", "NEW") and text in reasons:
                 continue  # the same launches are missing for every metric
             reasons.add(text)
-            found.append(_explain_metric(point, metric, text))
+            told = point.verdict in ("MISSING", "INVALID", "NEW")
+            found.append(text if told else explain_metric(metric, text))
     for each in point.limits:
         if each.verdict != "PASS":
             text = clean_reason(each.reason)
@@ -137,17 +143,16 @@ def explain(point: PointVerdict) -> list[str]:
     return [*found, *(clean_reason(each) for each in point.notes)]
 
 
-def _explain_metric(point: PointVerdict, metric: MetricVerdict, reason: str) -> str:
-    if point.verdict in ("MISSING", "INVALID", "NEW"):
-        return reason
-    parts = [f"{metric.metric} {change(metric)}"]
+def explain_metric(metric: MetricVerdict, reason: str = "") -> str:
+    """The figures of one metric, and why it has its verdict. The change is one of time, whatever the metric counts."""
+    parts = [f"{metric.metric} {levels(metric)}time {change(metric)}"]
     if math.isfinite(metric.ratio_low):
         parts.append(f"95 % interval {interval(metric)}, {metric.launches} launches a side")
     if metric.check_work:
         parts.append("check that the work was done")
     elif reason:
         parts.append(reason)
-    if metric.verdict == "INCONCLUSIVE" and math.isfinite(metric.detectable_slowdown):
+    if metric.verdict == "INCONCLUSIVE" and math.isfinite(metric.p):  # not where launches are missing
         parts.append(f"so many launches find {percent(metric.detectable_slowdown)} or more")
     return "; ".join(parts)
 
@@ -176,6 +181,13 @@ def unit(metric: str) -> str:
 def with_unit(metric: str) -> str:
     """A metric and its unit, as the head of a column: `p50 ms`, `seq/s`."""
     return unit(metric) if metric == "throughput" else f"{metric} {unit(metric)}"
+
+
+def levels(metric: MetricVerdict) -> str:
+    """`0.556 → 0.812 ms, `: the figure of either side; empty where one is unknown."""
+    if not (math.isfinite(metric.base) and math.isfinite(metric.new)):
+        return ""
+    return f"{metric.base:.4g} → {metric.new:.4g} {unit(metric.metric)}, "
 
 
 def change(metric: MetricVerdict) -> str:
