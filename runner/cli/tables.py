@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,7 +13,7 @@ from rich.text import Text
 from benchrun.results.document import between_launches
 from benchrun.results.statistics import mean_of_known
 from benchrun.runner.cli.ceiling_remarks import ceiling_remarks
-from benchrun.runner.cli.training_notes import training_notes
+from benchrun.runner.cli.remarks import tell_remarks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,8 +36,6 @@ _BLOCK = (
     "workload",
 )  # what a table's heading says; an imported file may not know it
 SMALL_TFLOPS = 0.01  # where no point reaches it, a column is in GFLOP/s
-NAMED = 3  # points that a remark names; of more only the first and the last
-P99_SAMPLES = 459  # from which on p99 has an upper bound
 
 
 def point_name(point: Point | PointRow) -> str:
@@ -148,7 +145,7 @@ def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
             yield from loadgen_table(record, points)
             continue
         yield _block(record, points, width)
-        yield from _remarks(record, points)
+        yield from tell_remarks(record, points)
         yield from _scores(record, points)
     if width < WIDE and (narrow := list(_dropped(record))):
         yield Text(f"  {' and '.join(narrow)}: in a terminal of {WIDE} columns or more, and in --json", style="dim")
@@ -291,50 +288,6 @@ def _answer(found: list[MeasurementRecord], status: str) -> Text:
         return Text("unchecked", style="yellow")
     worst = max((parity.rel_l2 or 0.0) for parity in parities)
     return Text(f"✓ {worst:.0e}" if worst else "✓ exact", style="green")
-
-
-def _remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:
-    """What a reader must know beside the figures: errors, flags, cut-off loops, percentiles from few samples.
-
-    What several points of an engine say alike is said once.
-    """
-    alike: dict[tuple[str, str, str], list[str]] = {}
-    for planned in points:
-        engine = f"{planned.point.backend}:{planned.point.variant}"
-        said: Counter[tuple[str, str]] = Counter()  # launches mostly say the same: one line for all that do
-        for each in record.by_point[planned.point.key]:
-            row = each.row
-            notes = [row.error] if row.error else []
-            if row.status in ("ok", "invalid"):
-                notes += [_flag(name, row.telemetry) for name in row.flags]
-                if row.settled is False:
-                    notes.append("warm-up did not settle")
-                if row.timed_out:
-                    notes.append("stopped by --max-time")
-                notes += training_notes(row.facts)
-            if notes:
-                said["; ".join(notes), "yellow" if row.status == "ok" else "red"] += 1
-        for (text, style), count in said.items():
-            launches = f" ({count} of {planned.replicates} launches)" if planned.replicates > 1 else ""
-            alike.setdefault((engine, f"{text}{launches}", style), []).append(
-                f"b{planned.point.batch} s{planned.point.seq}"
-            )
-    for (engine, text, style), shapes in alike.items():
-        named = ", ".join(shapes) if len(shapes) <= NAMED else f"{shapes[0]} … {shapes[-1]} ({len(shapes)} points)"
-        yield Text(f"  {engine} {named}: {text}", style=style)
-    if any(
-        (each.row.host.n or 0) < P99_SAMPLES
-        for planned in points
-        for each in record.by_point[planned.point.key]
-        if each.row.host
-    ):
-        yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
-
-
-def _flag(name: str, telemetry: Mapping[str, Any] | None) -> str:
-    """`noisy_host (other processes kept 0.95 of 2 cores busy)`, the reason where one is stored."""
-    reason = ((telemetry or {}).get("reasons") or {}).get(name)
-    return f"{name} ({reason})" if isinstance(reason, str) and reason else name
 
 
 def _scores(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:

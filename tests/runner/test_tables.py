@@ -15,6 +15,7 @@ from benchrun.results.document import between_launches
 from benchrun.results.records import LaunchRecord, MeasurementRecord, PlannedPoint, RunRecord
 from benchrun.results.rows import CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, Parity, PointRow, RunRow, Score
 from benchrun.results.statistics import ReportedSummary, summarise
+from benchrun.runner.cli.remarks import fold_figures
 from benchrun.runner.cli.tables import run_tables
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -103,6 +104,50 @@ def test_what_all_launches_say_is_said_once() -> None:
     text = shown(record(3, 143.4, "host"), 80)
     assert text.count("unsteady") == 1 and "torch:cudagraph b1024 s4096: unsteady (3 of 3 launches)" in text
     assert "launches)" not in shown(record(1, 143.4, "host"), 80)
+
+
+def test_a_flag_that_differs_in_its_figures_is_said_once_with_their_range() -> None:
+    """Found by a user: 16 points of 2 launches on a busy machine gave 40 lines of notes."""
+    base = record(2, 143.4, "host")
+    points = tuple(
+        replace(each, point=replace(each.point, backend="torch", variant="eager", batch=2**place))
+        for place, each in enumerate(base.points)
+    )
+    noise = iter(("1.54", "0.95", "1.2", "1.2", "10.5", "1.1"))
+    rows = tuple(
+        replace(
+            each,
+            row=replace(
+                each.row,
+                status="ok",
+                error=None,
+                flags=("noisy_host",),
+                timed_out=True,
+                telemetry={"reasons": {"noisy_host": f"other processes kept {figure} of 2 cores busy"}},
+            ),
+        )
+        for each, figure in zip(base.measurements[:5], noise, strict=False)
+    ) + (replace(base.measurements[5], row=replace(base.measurements[5].row, status="ok", error=None, timed_out=True)),)
+    text = " ".join(shown(replace(base, points=points, measurements=rows), 80).split())
+    assert text.count("noisy_host") == text.count("stopped by --max-time") == 1
+    assert (
+        "b1 s4096, b2 s4096, b4 s4096: noisy_host (other processes kept 0.95 to 10.5 of 2 cores busy) (5 of 6 launches)"
+        in text
+    )
+    assert "stopped by --max-time (6 of 6 launches)" in text
+
+
+@pytest.mark.parametrize(
+    ("texts", "folded"),
+    [
+        (["a 1 of 2"], "a 1 of 2"),
+        (["a 9.5 of 2", "a 10 of 2", "a 1 of 2"], "a 1 to 10 of 2"),
+        (["3 s", "3 s"], "3 s"),
+        (["no figure", "no figure"], "no figure"),
+    ],
+)
+def test_figures_are_folded_into_ranges(texts: list[str], folded: str) -> None:
+    assert fold_figures(texts) == folded
 
 
 @pytest.mark.parametrize(

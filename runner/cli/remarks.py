@@ -1,0 +1,103 @@
+"""What a reader must know beside the figures of a table: errors, flags, cut-off loops, percentiles from few samples.
+
+What points and launches of an engine say alike is said once, with a range where only its figures differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from benchrun.runner.cli.training_notes import training_notes
+
+if TYPE_CHECKING:
+    from benchrun.results.records import PlannedPoint, RunRecord
+    from benchrun.results.rows import MeasurementRow
+
+NAMED = 3  # points that a remark names; of more only the first and the last
+P99_SAMPLES = 459  # from which on p99 has an upper bound
+_FIGURE = re.compile(r"(\d+(?:\.\d+)?)")
+
+
+@dataclass(slots=True)
+class _Remark:
+    """One thing that is said: of which points, in how many launches, and each time in which words."""
+
+    style: str
+    shapes: list[str] = field(default_factory=list)
+    launches: int = 0
+    planned: int = 0
+    said: list[str] = field(default_factory=list)
+
+
+def tell_remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:
+    """A line for each set of remarks that the same points make."""
+    points = list(points)
+    for (engine, shapes, style, often), notes in _group(_collect(record, points)).items():
+        named = ", ".join(shapes) if len(shapes) <= NAMED else f"{shapes[0]} … {shapes[-1]} ({len(shapes)} points)"
+        yield Text(f"  {engine} {named}: {'; '.join(notes)}{often}", style=style)
+    measured = (each.row.host for planned in points for each in record.by_point[planned.point.key] if each.row.host)
+    if any((host.n or 0) < P99_SAMPLES for host in measured):
+        yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
+
+
+def _collect(record: RunRecord, points: Iterable[PlannedPoint]) -> dict[tuple[str, str], _Remark]:
+    """By engine and words, which leave out the figures of a flag's reason."""
+    found: dict[tuple[str, str], _Remark] = {}
+    for planned in points:
+        engine, shape = (
+            f"{planned.point.backend}:{planned.point.variant}",
+            f"b{planned.point.batch} s{planned.point.seq}",
+        )
+        for each in record.by_point[planned.point.key]:
+            for words, text in _notes(each.row):
+                remark = found.setdefault((engine, words), _Remark("yellow" if each.row.status == "ok" else "red"))
+                if shape not in remark.shapes:
+                    remark.shapes.append(shape)
+                    remark.planned += planned.replicates
+                remark.launches += 1
+                remark.said.append(text)
+    return found
+
+
+def _notes(row: MeasurementRow) -> Iterator[tuple[str, str]]:
+    """What one row says: the words by which the same is known, and the text."""
+    if row.error:
+        yield row.error, row.error
+    if row.status not in ("ok", "invalid"):
+        return
+    reasons = (row.telemetry or {}).get("reasons") or {}
+    for flag in row.flags:
+        reason = reasons.get(flag)
+        text = f"{flag} ({reason})" if isinstance(reason, str) and reason else flag
+        yield _FIGURE.sub("#", text), text
+    others = ["warm-up did not settle"] if row.settled is False else []
+    others += ["stopped by --max-time"] if row.timed_out else []
+    for text in others + training_notes(row.facts):
+        yield text, text
+
+
+def _group(found: dict[tuple[str, str], _Remark]) -> dict[tuple[str, tuple[str, ...], str, str], list[str]]:
+    """Remarks that the same points make equally often, with how often that is where points have several launches."""
+    alike: dict[tuple[str, tuple[str, ...], str, str], list[str]] = {}
+    for (engine, _), remark in found.items():
+        several = remark.planned > len(remark.shapes)
+        often = f" ({remark.launches} of {remark.planned} launches)" if several else ""
+        alike.setdefault((engine, tuple(remark.shapes), remark.style, often), []).append(fold_figures(remark.said))
+    return alike
+
+
+def fold_figures(texts: Sequence[str]) -> str:
+    """Texts that differ in figures at most, as one: `kept 0.95 to 1.54 of 2 cores busy`."""
+    pieces = [_FIGURE.split(text) for text in texts]
+    if len({tuple(each[::2]) for each in pieces}) > 1:  # the same words with other figures have the same pieces between
+        return texts[0]
+    folded = []
+    for place, values in enumerate(zip(*pieces, strict=True)):
+        low, high = (min(values, key=float), max(values, key=float)) if place % 2 else (values[0], values[0])
+        folded.append(low if low == high else f"{low} to {high}")
+    return "".join(folded)
