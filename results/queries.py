@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -90,11 +91,18 @@ def overviews(connection: Connection, limit: int | None = None) -> list[RunOverv
     ]
 
 
+def steps_back(given: str) -> int | None:
+    """0 for `last`, 1 for `last~1` as in git, …; None for anything else."""
+    found = re.fullmatch(r"last(?:~(\d{1,9}))?", given)
+    return int(found[1] or 0) if found else None
+
+
 def matching_runs(connection: Connection, given: str) -> list[str]:
-    """Ids of the runs that `given` may mean, latest first: `last`, a whole id, the start of one, or its last part."""
+    """Ids of the runs that `given` may mean, latest first: `last`, `last~1` (the one before), a whole id, the start of one, or its last
+    part."""
     latest = select(Run.id).order_by(Run.started.desc(), Run.id.desc())
-    if given == "last":
-        return list(connection.execute(latest.where(Run.origin == "benchrun").limit(1)).scalars())
+    if (back := steps_back(given)) is not None:
+        return list(connection.execute(latest.where(Run.origin == "benchrun").limit(1).offset(back)).scalars())
     if connection.execute(select(Run.id).where(Run.id == given)).first() is not None:
         return [given]
     if not given:

@@ -157,7 +157,8 @@ class Store:
             )
 
     def resolve_run(self, given: str) -> str:
-        """The id of the run that a user means: its id, the start of it or its last part if only one fits, or `last`."""
+        """The id of the run that a user means: its id, the start of it or its last part if only one fits, `last`, or `last~1` for the run
+        of a sweep before that one."""
         with self.reading() as connection:
             text = given.strip().lower()
             found = queries.matching_runs(connection, given.strip()) or queries.matching_runs(connection, text)
@@ -171,12 +172,18 @@ class Store:
             )
         if not latest:
             raise StoreError(f"there is no run '{given}': {self.shown} holds no runs yet")
+        if queries.steps_back(text):
+            raise StoreError(
+                f"there is no run '{text}': {self.shown} holds fewer runs of sweeps than that; 'benchrun runs' lists them"
+            )
         if text == "last":
             raise StoreError(
                 f"no run of a sweep is stored in {self.shown}, and 'last' means one; the latest of gates and imports are "
                 f"{', '.join(latest)}: give one of these ids"
             )
-        raise StoreError(f"there is no run '{given}' in {self.shown}; the latest are {', '.join(latest)}, or say last")
+        raise StoreError(
+            f"there is no run '{given}' in {self.shown}; the latest are {', '.join(latest)}, or say last or last~1"
+        )
 
     def runs(self, limit: int | None = None) -> list[RunOverview]:
         """All runs, or the `limit` latest ones, latest first."""

@@ -430,7 +430,9 @@ def test_a_run_is_found_by_what_is_pleasant_to_type(store: Store, new_run: NewRu
     assert store.resolve_run("20260301-000000-abcd") == "20260301-000000-abcd"
     assert store.resolve_run("20260302") == "20260302-000000-bcde"
     assert store.resolve_run(" BCDE ") == "20260302-000000-bcde"
-    assert store.resolve_run("last") == "20260303-000000-abce"
+    assert store.resolve_run("last") == store.resolve_run("last~0") == "20260303-000000-abce"
+    assert store.resolve_run(" Last~1 ") == "20260302-000000-bcde"
+    assert store.resolve_run("last~2") == "20260301-000000-abcd"
     assert store.resolve_run("imp") == "imported"
 
 
@@ -439,9 +441,13 @@ def test_a_run_that_is_not_found_is_answered_with_choices(store: Store, new_run:
         store.resolve_run("last")
     for i in range(7):
         store.add_run(new_run(f"20260301-00000{i}-abc{i}", started=datetime(2026, 3, 1, 0, 0, i, tzinfo=UTC)), [], 1)
+    with pytest.raises(
+        StoreError, match=r"there is no run 'last~7': .* fewer runs of sweeps than that; 'benchrun runs'"
+    ):
+        store.resolve_run("last~7")
     with pytest.raises(StoreError, match=r"'2026' fits 7 runs: 20260301-000006-abc6, .* and 2 more; type more"):
         store.resolve_run("2026")
-    for odd in ("%", "_", "", "20260302", "x' OR 1=1 --"):
+    for odd in ("%", "_", "", "last~", "last~-1", "last~x", "20260302", "x' OR 1=1 --"):
         with pytest.raises(
             StoreError, match=re.escape(f"there is no run '{odd}' in ") + ".*the latest are 20260301-000006-abc6"
         ):

@@ -29,5 +29,5 @@ Db = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
 RunId = Annotated[
-    str, typer.Argument(help="A run's id, the start of it, its last part, or 'last'.", show_default=False)
+    str, typer.Argument(help="A run's id, the start of it, its last part, 'last', or 'last~1'.", show_default=False)
 ]
