@@ -119,6 +119,8 @@ def _remarks(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[Text
             for percentile in ("p90", "p99"):
                 if (estimate := told.get(f"early_stopping_{percentile}_ms")) is not None:
                     said[f"MLPerf's figure, early stopping's {percentile}: {milliseconds(estimate)} ms", "dim"] += 1
+            if told.get("early_stopping") is False and told.get("early_stopping_result"):  # what would make it VALID
+                said[f"LoadGen: {' '.join(told['early_stopping_result'].replace('*', ' ').split())}", "dim"] += 1
             notes = ([row.error] if row.error else []) + [flag for flag in row.flags if flag != "loadgen_invalid"]
             if notes:
                 said["; ".join(notes), "yellow" if row.status == "ok" else "red"] += 1

@@ -86,7 +86,8 @@ def keeps_up(queries: int | None, scheduled: float | None, completed: float | No
 def next_rate(runs: Sequence[FullRun]) -> float | None:
     """The rate of the next run of full length; None where the last bracket is narrow enough, the first run was VALID, or all are used up.
 
-    Below the lowest INVALID rate: at what that run completed, and further down in doubling steps while nothing is VALID; then half-way.
+    Below the lowest INVALID rate: at what that run completed, and further down in doubling steps, to half of it at most, while nothing is
+    VALID; then half-way.
     """
     bracket = bracket_of(runs, ())
     high = bracket.invalid_qps
@@ -95,7 +96,7 @@ def next_rate(runs: Sequence[FullRun]) -> float | None:
     low = bracket.valid_qps
     if low is not None:
         return (low + high) / 2 if high - low > PRECISION * high else None
-    below = high * (1 - PRECISION * 2.0 ** (len(runs) - 1))
+    below = high * max(1 / 2, 1 - PRECISION * 2.0 ** (len(runs) - 1))
     completed = min(runs, key=lambda each: each.qps).completed
     return below if completed is None or completed <= 0 else min(below, completed)
 

@@ -29,6 +29,7 @@ IMPOSSIBLE = "impossible"  # the flag of a point whose rate or deadline nothing 
 EXPECTED = {"single-stream": 1.5, "multi-stream": 1.5, "offline": 1.25}
 MORE = 1.3  # of what a test showed, where it ended before its time
 ROOM = 1.1  # the search for a rate begins with so many times what full batches gave
+LEAST_QUERIES = 459  # that early stopping needs for a p99, all of them within the limit: 0.99^459 < 1 %
 LEAST_LOAD = 0.1  # of what single samples would allow: at that the engine idles, and a query hardly ever meets another
 HOPELESS = 2.0  # a rate of so many times that is not tried
 MOST_RUNS = 4
@@ -178,7 +179,7 @@ def _search(stand: Stand, most: float, least: float, telemetry: Telemetry, story
         )
     best = outcome = _run(stand, rate, telemetry, story)
     runs = [_full_run(outcome)]
-    while (asked := next_rate(runs)) is not None:
+    while not _too_few(outcome) and (asked := next_rate(runs)) is not None:
         outcome = _run(stand, asked, telemetry, story)
         runs.append(_full_run(outcome))
         if runs[-1].valid:  # a run that follows a VALID one has a higher rate
@@ -221,6 +222,15 @@ def _note(outcome: Outcome) -> dict[str, Any]:
 def _too_short(outcome: Outcome) -> bool:
     facts: Mapping[str, Any] = outcome.read.facts if outcome.read is not None else {}
     return facts.get("min_duration_met") is False or facts.get("min_queries_met") is False
+
+
+def _too_few(outcome: Outcome) -> bool:
+    """Whether a run kept the limit, but with fewer queries than LoadGen's early stopping needs for a p99: no other rate has more."""
+    read = outcome.read
+    if read is None or read.host is None or read.host.n is None:
+        return False
+    unsure = read.facts.get("constraints_met") is True and read.facts.get("early_stopping") is False
+    return unsure and read.host.n < LEAST_QUERIES
 
 
 def _pace_of(outcome: Outcome) -> float:

@@ -1,4 +1,4 @@
-"""A worker that costs nothing to start: see `worker_double`."""
+"""What costs less than the real thing: a worker that starts at once (see `worker_double`), a command in this process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,27 @@ from types import SimpleNamespace
 import pytest
 
 from benchrun.runner import launcher
+from benchrun.runner.cli import run
+from tests.conftest import Bench, Outcome
 
 Stage = Callable[..., None]
+Inside = Callable[..., Outcome]
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inside:
+    """`inside(bench, …)`: the command of that bench without a process of its own, for what is refused or planned only."""
+
+    def call(bench: Bench, *arguments: str) -> Outcome:
+        for name, value in bench.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(bench.folder)
+        capsys.readouterr()
+        status = run(list(arguments))
+        said = capsys.readouterr()
+        return Outcome(status, said.out, said.err)
+
+    return call
 
 
 @pytest.fixture

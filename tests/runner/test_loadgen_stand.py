@@ -54,9 +54,10 @@ def stand_of(
 
 
 def read(
-    p99_ms: float = 10.0, *, valid: bool = True, long: bool = True, rate: float | None = 900.0
+    p99_ms: float = 10.0, *, valid: bool = True, long: bool = True, rate: float | None = 900.0, sure: bool = True
 ) -> ForeignMeasurement:
     facts = {"validity": "VALID" if valid else "INVALID", "constraints_met": p99_ms < 130, "min_duration_met": long}
+    facts["early_stopping"] = sure
     host = ReportedSummary(n=100, mean_ms=2.0, p99_ms=p99_ms)
     status = "ok" if valid else "invalid"
     return ForeignMeasurement(
@@ -99,6 +100,13 @@ def test_runs_that_stay_invalid_are_bounded_and_the_last_one_counts() -> None:
     rates = [each["qps"] for each in story.runs]
     assert rates == sorted(rates, reverse=True) and outcome.qps == pytest.approx(rates[-1]) and rates[-1] < rates[0] / 2
     assert story.bracket["valid_qps"] is None and story.bracket["invalid_qps"] == pytest.approx(rates[-1])
+    assert rates[-1] > 0  # LoadGen would run 1 a second for a rate below 0
+
+
+def test_too_few_queries_for_loadgen_to_be_sure_are_not_tried_at_lower_rates() -> None:
+    stand = stand_of(Traffic("server"), lambda qps: read(100.0, valid=False, sure=False))
+    outcome = run_traffic(stand, PACE, NO_ENERGY, story := Story())
+    assert outcome.read is not None and outcome.read.status == "invalid" and len(story.runs) == 1
 
 
 # --- the search on a simulated queue ---

@@ -14,6 +14,7 @@ from benchrun.runner.errors import UsageError
 from benchrun.runner.plan import Plan, SweepRequest, make_plan
 from tests.backends.minilm import MINILM
 from tests.conftest import Bench
+from tests.runner.conftest import Inside
 
 TEXT = "The cat sat.\nWhen was it lit?\tThe lamp was lit in 1874.\n"
 QUICK = (
@@ -102,7 +103,7 @@ def test_a_worker_says_where_a_file_lies(tmp_path: Path) -> None:
         WorkerBuild(cache, (point,)).file("text@0123abcd")
 
 
-def test_from_the_command_line_to_the_store(bench: Bench) -> None:
+def test_from_the_command_line_to_the_store(bench: Bench, inside: Inside) -> None:
     text = bench.folder / "own text.txt"
     text.write_text(TEXT)
     given = ("--model", str(MINILM), *QUICK)
@@ -116,16 +117,16 @@ def test_from_the_command_line_to_the_store(bench: Bench) -> None:
     assert (told["lines"], told["lines_used"], told["tokens"]) == (2, 2, 21)
     assert str(bench.folder) not in found.out.replace(found.document["run"]["db"], "")
     text.write_text("changed\n")
-    changed = bench("run", "--resume", found.document["run"]["id"])
+    changed = inside(bench, "run", "--resume", found.document["run"]["id"])
     assert changed.status == 2 and "has changed since this run was planned" in " ".join(changed.err.split())
-    missing = bench("run", *given, "--opt", "ort.calibration=nosuch.txt")
+    missing = inside(bench, "run", *given, "--opt", "ort.calibration=nosuch.txt")
     assert missing.status == 2 and "nosuch.txt cannot be read" in " ".join(missing.err.split()) and not missing.out
     assert "Traceback" not in missing.err
-    idle = bench("run", *given, "--dtype", "fp32", "--opt", f"ort.calibration={text}")
+    idle = inside(bench, "run", *given, "--dtype", "fp32", "--opt", f"ort.calibration={text}")
     assert idle.status == 2 and not idle.out
     assert "--opt ort.calibration changes nothing in fp32: ask for --dtype int8 too" in " ".join(idle.err.split())
 
 
-def test_options_that_are_files_are_listed(bench: Bench) -> None:
-    shown = " ".join(bench("backends", "--options").out.split())
+def test_options_that_are_files_are_listed(bench: Bench, inside: Inside) -> None:
+    shown = " ".join(inside(bench, "backends", "--options").out.split())
     assert "ort.calibration = none (default), or another value FILE that int8 is calibrated on" in shown
