@@ -35,6 +35,16 @@ COMPARED = (
     Compared("p99_ms", "p99_ratio", LATENCIES["p99"]),
     Compared("throughput_seq_s", "throughput_ratio", THROUGHPUT),
 )
+UNSAID = "not stated"
+_ABOUT = (
+    "hardware",
+    "engine",
+    "precision",
+    "head",
+    "scenario",
+    "tokens",
+    "batch",
+)  # what is alike in all rows stands above them
 _PRINTED = {
     "avg_ms": ("mean", "ms"),
     "p50_ms": ("p50", "ms"),
@@ -108,10 +118,10 @@ def hardware_text(row: PublishedRow) -> str:
 
 
 def published_table(rows: Sequence[PublishedRow], beside: Sequence[ComparisonRow], what: Compared = COMPARED[0]) -> str:
-    """HTML: a line for each published row with its figures as printed, and a group of columns for each engine of ours."""
+    """HTML: a line for each published row with its figures as printed, and a group of columns for each engine of ours; what is
+    alike in all rows stands above them."""
     shown = rows[:MOST_LINES]
     printed = [name for name in _PRINTED if any(row.printed.get(name) for row in shown)] or ["avg_ms"]
-    scenarios = any(row.scenario for row in shown)
     by_place: dict[tuple[int, str], ComparisonRow] = {}
     for each in beside:
         by_place.setdefault((each.published.order, our_name(each.measured)), each)
@@ -121,37 +131,47 @@ def published_table(rows: Sequence[PublishedRow], beside: Sequence[ComparisonRow
     )  # one of ours a line: no group each
     unit = "seq/s" if what.figure.more_is_better else what.figure.unit
     title = what.figure.title.removeprefix("latency ")
-    columns = [
-        Column("hardware"), Column("engine"), Column("precision"), Column("head"),
-        *([Column("scenario")] if scenarios else []),
-        Column("tokens", number=True), Column("batch", number=True),
-        *[Column(*_PRINTED[name], number=True, group="published") for name in printed],
-    ]  # fmt: skip
+    about = [_about(row) for row in shown]
+    told = [title for title in _ABOUT if len({row[title] for row in about}) > 1 or title in ("engine", "batch")]
+    alike = [
+        f"{about[0][title]}{' tokens' if title == 'tokens' else ''}" for title in _ABOUT if title not in told and about
+    ]
+    columns = [Column(title, number=title in ("tokens", "batch")) for title in told]
+    columns += [Column(*_PRINTED[name], number=True, group="published") for name in printed]
     if own_column:
         columns.append(Column("engine", group="ours"))
     for group in ["ours"] if own_column else [f"ours: {name}" for name in ours]:
         columns += [Column(title, unit, number=True, group=group), Column("ours ÷ theirs", number=True, group=group)]
     lines = []
-    for row in shown:
+    for row, said in zip(shown, about, strict=True):
         pairs = [by_place.get((row.order, name)) for name in ours]
         if own_column:
             pairs = [next((each for each in pairs if each is not None), None)]
         name = [our_name(pairs[0].measured) if pairs[0] else ""] if own_column else []
-        theirs = _published_cells(row, printed, scenarios)
+        theirs = [
+            *(Cell(said[title], "muted" if said[title].endswith(UNSAID) else "") for title in told),
+            *_figures(row, printed),
+        ]
         lines.append([*theirs, *name, *(cell for each in pairs for cell in _our(each, what))])
-    return table(columns, lines)
+    return table(columns, lines, caption=" · ".join(each for each in alike if each != DASH))
 
 
-def _published_cells(row: PublishedRow, printed: Sequence[str], scenarios: bool) -> list[Cell | str]:
-    unsaid = Cell("not stated", "muted")
-    about: list[Cell | str] = [hardware_text(row) or unsaid, row.engine, row.precision or row.dtype, row.head or unsaid]
-    about += [row.scenario or DASH] if scenarios else []
-    shape = [f"{row.seq:,}" if row.seq else DASH, f"{row.batch:,}" if row.batch else DASH]
+def _about(row: PublishedRow) -> dict[str, str]:
+    shape = [f"{size:,}" if size else DASH for size in (row.seq, row.batch)]
+    texts = (
+        hardware_text(row) or f"hardware {UNSAID}",
+        row.engine,
+        row.precision or row.dtype,
+        row.head or f"head {UNSAID}",
+    )
+    return dict(zip(_ABOUT, (*texts, row.scenario or DASH, *shape), strict=True))
+
+
+def _figures(row: PublishedRow, printed: Sequence[str]) -> list[Cell | str]:
     if row.status == "oom":
-        oom = Cell("oom", "failed", "the source says: out of memory")
-        return [*about, *shape, *[oom if place == 0 else "" for place in range(len(printed))]]
+        return [Cell("oom", "failed", "the source says: out of memory"), *[""] * (len(printed) - 1)]
     texts = [row.printed.get(name) or DASH for name in printed]
-    return [*about, *shape, *(Cell(text, "muted" if text == DASH else "", row.note) for text in texts)]
+    return [Cell(text, "muted" if text == DASH else "", row.note) for text in texts]
 
 
 def _our(each: ComparisonRow | None, what: Compared) -> tuple[Cell | str, Cell | str]:

@@ -38,9 +38,12 @@ def theme_options() -> dict[str, str]:
 
 def style_sheet(look: Look) -> str:
     """CSS for the classes that `markup` uses."""
-    border = BORDER[look.name]
+    border, cover, shade = BORDER[look.name], look.background, f"color-mix(in srgb, {look.text} 26%, transparent)"
     return f"""
-.br-scroll {{ overflow-x: auto; max-width: 100%; }}
+.br-scroll {{ overflow-x: auto; max-width: 100%; scrollbar-width: thin; /* a shadow at the side where more columns are */
+  background: linear-gradient({cover}, {cover}) left / 1rem 100% no-repeat local, linear-gradient({cover}, {cover}) right / 1rem 100%
+  no-repeat local, linear-gradient(to right, {shade}, transparent) left / 0.7rem 100% no-repeat scroll,
+  linear-gradient(to left, {shade}, transparent) right / 0.7rem 100% no-repeat scroll; }}
 .br-scroll:focus-visible {{ outline: 2px solid {PRIMARY[look.name]}; outline-offset: 2px; }}
 table.br {{ border-collapse: collapse; font-size: 0.875rem; line-height: 1.35; color: {look.text}; }}
 table.br caption {{ text-align: left; color: {look.muted}; padding: 0 0 0.4rem; }}

@@ -66,15 +66,18 @@ def frontier_chart(
         ends = tips.loc[tips.groupby("line")["throughput_seq_s"].idxmax()].assign(
             length=lambda rows: [f"s{figure_int(seq)}" for seq in rows["seq"]]
         )
-        ends = ends[readable(ends[column].tolist(), ends["throughput_seq_s"].tolist(), extent)]
+        span = (float(points["throughput_seq_s"].min()), float(points["throughput_seq_s"].max()))
+        ends = ends[readable(ends[column].tolist(), ends["throughput_seq_s"].tolist(), extent, span)]
         words = alt.Chart(ends).mark_text(align="left", dx=12, dy=-9, fontSize=11)
         layers.append(words.encode(x=x, y=y, text="length:N", color=colour(names, look), opacity=shown(chosen)))
     return finish(alt.layer(*layers).add_params(chosen), look, height=height)
 
 
-def readable(times: Sequence[float], rates: Sequence[float], extent: Sequence[float]) -> list[bool]:
-    """Which labels at these places do not lie on one that is kept: the upper ones first."""
-    wide, tall = math.log(extent[1] / extent[0]) * 0.05, max(math.log(max(rates) / min(rates)), 1.0) * 0.06
+def readable(
+    times: Sequence[float], rates: Sequence[float], wide_span: Sequence[float], tall_span: Sequence[float]
+) -> list[bool]:
+    """Which labels at these places of two logarithmic axes (with these ends) do not lie on one that is kept: the upper ones first."""
+    wide, tall = math.log(wide_span[1] / wide_span[0]) * 0.05, math.log(tall_span[1] / tall_span[0]) * 0.05
     kept: list[int] = []
     for i in sorted(range(len(times)), key=lambda i: -rates[i]):
         near = (abs(math.log(times[i] / times[j])) < wide and abs(math.log(rates[i] / rates[j])) < tall for j in kept)

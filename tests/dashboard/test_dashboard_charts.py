@@ -288,7 +288,13 @@ def test_a_table_of_our_own_compares_each_engine_with_itself_by_what_it_prints()
 
 def test_published_rows_say_devices_scenarios_and_failures() -> None:
     html = published_table(load("mlperf_closed_nvidia").rows, [])
-    assert "8 × NVIDIA H200" in html and ">scenario<" in html and "Offline" in html and ">mean<" not in html
+    assert (
+        "8 × NVIDIA H200" in html
+        and ">scenario<" in html
+        and "<caption>qa · 384 tokens</caption>" in html
+        and "Offline" in html
+        and ">mean<" not in html
+    )
     html = published_table([row for row in load("aitemplate_a100").rows if row.status == "oom"], [])
     assert "out of memory" in html
     training = load("benchrun_h200_training")
@@ -378,8 +384,8 @@ def test_intervals_have_one_notation() -> None:
 
 
 def test_labels_of_lines_do_not_lie_on_each_other() -> None:
-    assert readable([10.0, 10.1, 1.0], [100.0, 99.0, 100.0], [0.5, 12.0]) == [True, False, True]
-    assert readable([1.0, 1.0], [10.0, 1.0], [0.5, 2.0]) == [True, True]
+    assert readable([10.0, 10.1, 1.0], [100.0, 99.0, 100.0], [0.5, 12.0], [1.0, 100.0]) == [True, False, True]
+    assert readable([1.0, 1.0], [10.0, 1.0], [0.5, 2.0], [1.0, 10.0]) == [True, True]
 
 
 @LOOKS

@@ -84,17 +84,17 @@ def test_missing_libraries_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
         launch(None, free_port(), "127.0.0.1", False)
 
 
-@pytest.mark.parametrize(("name", "answer"), [("attacker.invalid", "403"), ("localhost", "101")])
-def test_another_host_name_gets_no_data(name: str, answer: str, databases: Databases, tmp_path: Path) -> None:
+def test_another_host_name_gets_no_data(databases: Databases, tmp_path: Path) -> None:
     """A web site whose name points at this machine may load the empty frame, but all data comes through the socket."""
     with server(databases("one"), tmp_path / "log") as address:
         port = int(address.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
-            line.sendall(
-                f"GET /_stcore/stream HTTP/1.1\r\nHost: {name}:{port}\r\nOrigin: http://{name}:{port}\r\nUpgrade: websocket\r\n"
-                "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-            )
-            assert line.recv(4096).decode("latin-1").split()[1] == answer
+        for name, answer in (("attacker.invalid", "403"), ("localhost", "101")):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+                line.sendall(
+                    f"GET /_stcore/stream HTTP/1.1\r\nHost: {name}:{port}\r\nOrigin: http://{name}:{port}\r\nUpgrade: websocket\r\n"
+                    "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+                )
+                assert line.recv(4096).decode("latin-1").split()[1] == answer, name
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT])
