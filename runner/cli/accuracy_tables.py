@@ -13,7 +13,7 @@ from rich.text import Text
 from benchrun.results.statistics import mean_of_known
 from benchrun.runner.accuracy.gates import PERCENTS, Standing, find_standing
 from benchrun.runner.cli.output import Output
-from benchrun.runner.cli.tables import DASH, milliseconds, rate, run_header
+from benchrun.runner.cli.tables import DASH, milliseconds, named_settings, rate, run_header
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +52,8 @@ def accuracy_tables(record: RunRecord, gate: float | None) -> Iterator[Renderabl
         p = planned.point
         if not (p.workload or "").startswith("accuracy:"):
             continue
-        blocks.setdefault((p.model, p.weights, str(p.seq), p.workload), []).append(planned)
+        model = f"{p.model} ({named_settings(p.overrides)})" if p.overrides else p.model
+        blocks.setdefault((model, p.weights, str(p.seq), p.workload), []).append(planned)
     for (model, weights, seq, workload), points in blocks.items():
         rows = [each.row for planned in points for each in record.by_point[planned.point.key]]
         n = next((score.n for row in rows for score in row.scores), None)
