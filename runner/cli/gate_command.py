@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -303,7 +302,7 @@ class GateProgress:
 
 def _lasting(seconds: float) -> str:
     """What is to come takes so long at least; empty where that is not known."""
-    return f" · {duration(seconds)} left" if math.isfinite(seconds) else ""
+    return f" · {duration(seconds)} left" if seconds >= 1 else ""
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from benchrun.runner.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from benchrun.results.rows import PointRow
     from benchrun.results.series import SeriesPoint
     from benchrun.runner.gate.commits import PointHistory
 
@@ -52,14 +53,12 @@ def find_point(points: Sequence[SeriesPoint], text: str, hardware: str | None) -
     machine last measured on, unless `hardware` is (the start of) a fingerprint. And on how many other machines it was
     measured.
     """
-    from benchrun.runner.gate.comparison import label_row
-
     wanted = text.lower().split()
     if not wanted:
         raise UsageError("name a point: some words of its name, like 'benchrun history torch:eager bert-base b1 s128'")
     if not points:
         raise UsageError("there are no measured points yet: measure some with 'benchrun --backend torch'")
-    names = {each.point.key: label_row(each.point) for each in points}
+    names = name_points([each.point for each in points])
     hits = [key for key in names if key == text.strip()]
     if not hits and len(wanted) == 1 and len(text.strip()) >= 4:
         hits = [key for key in names if key.startswith(wanted[0])]
@@ -75,6 +74,27 @@ def find_point(points: Sequence[SeriesPoint], text: str, hardware: str | None) -
         known = ", ".join(each.fingerprint for each in places)
         raise UsageError(f"that point was not measured on hardware {hardware!r}: choose from {known}")
     return chosen[0], len(places) - 1
+
+
+def name_points(points: Sequence[PointRow]) -> dict[str, str]:
+    """Key → name; where points share one, with the settings that tell them apart: `… s128 cpu attention=eager`."""
+    from benchrun.runner.gate.comparison import label_row
+
+    settings = {
+        each.key: {"weights": each.weights, "workload": each.workload, "protocol": each.protocol}
+        | {**each.overrides, **each.options}
+        for each in points
+    }
+    alike: dict[str, list[str]] = {}
+    for each in {point.key: point for point in points}.values():
+        alike.setdefault(label_row(each), []).append(each.key)
+    names = {}
+    for label, keys in alike.items():
+        known = dict.fromkeys(name for key in keys for name in settings[key])
+        differ = [name for name in known if any(settings[key].get(name) != settings[keys[0]].get(name) for key in keys)]
+        for key in keys:
+            names[key] = " ".join([label, *(f"{name}={settings[key].get(name, 'unset')}" for name in differ)])
+    return names
 
 
 def _fits(word: str, name: str) -> bool:

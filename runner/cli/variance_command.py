@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def _measure(given: Mapping[str, Any], options: VarianceOptions, output: Output)
     plan = make_plan(make_request(*layers, given, {"launches": options.launches + 1}))  # the first one warms up
     db = options.db or preset.get("db") or config.defaults.get("db")
     with open_store(db) as store:
+        where = f" --db {shlex.quote(store.shown)}" if db else ""
         output.plan(plan, estimate_seconds(plan, None), store.shown)
         output.note("the first launch warms the machine up and is left out of the figures")
         run_id = open_run(store, plan, options.label or "variance")
@@ -86,12 +88,16 @@ def _measure(given: Mapping[str, Any], options: VarianceOptions, output: Output)
             state = "finished"
         except KeyboardInterrupt:
             output.note(
-                f"interrupted: go on with 'benchrun --resume {run_id}', then see 'benchrun variance --run {run_id}'"
+                f"interrupted: go on with 'benchrun --resume {run_id}{where}', "
+                f"then see 'benchrun variance --run {run_id}{where}'"
             )
             return INTERRUPTED
         finally:
             store.finish_run(run_id, state)
-        return _tell(store, run_id, output)
+        status = _tell(store, run_id, output)
+        if not options.as_json:
+            output.note(f"stored as run {run_id}; tell it again with 'benchrun variance --run {run_id}{where}'")
+        return status
 
 
 def _tell(store: Store, run_id: str, output: Output) -> int:
@@ -104,7 +110,6 @@ def _tell(store: Store, run_id: str, output: Output) -> int:
     else:
         for each in variance_parts(report, output.tables.width):
             output.tables.print(each, highlight=False)
-        output.note(f"stored as run {run_id}; tell it again with 'benchrun variance --run {run_id}'")
     return 1 if any(point.reason for point in report.points) else 0
 
 

@@ -20,6 +20,7 @@ from benchrun.runner.gate.variance import (
     expect_launches,
     find_components,
     find_detectable,
+    is_drifting,
     size_fresh,
     size_single_stage,
 )
@@ -240,8 +241,8 @@ def _notes(points: Sequence[PointNoise]) -> tuple[str, ...]:
         point.label
         for point in points
         for each in point.figures
-        if each.metric == "p50" and abs(each.components.drift) > 3 * each.components.drift_error
+        if each.metric == "p50" and is_drifting(each.components)
     ]
     if drifts:
-        notes.append(f"{len(drifts)} of {len(points)} points drift over the session by more than 3 standard errors")
+        notes.append(f"{len(drifts)} of {len(points)} points drift over the session, beyond chance (99 %)")
     return tuple(notes)

@@ -92,6 +92,12 @@ def find_components(series: Sequence[SessionSeries]) -> Components:
     )
 
 
+def is_drifting(components: Components) -> bool:
+    """Whether the drift is more than chance: two-sided t test at 99 %, with the launches that there are."""
+    freedom = components.launches - components.sessions - 1
+    return freedom >= 1 and abs(components.drift) > t_quantile(freedom, 0.995) * components.drift_error
+
+
 def find_detectable(sd: float, launches: int, settings: GateSettings | None = None) -> float:
     """The slowdown, as a fraction, that a gate of that many launches a side finds in 95 of 100 runs: MDE = 5.07 · sd
     · sqrt(2 / launches).

@@ -17,6 +17,7 @@ from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.commits import trace_history
 from benchrun.runner.gate.noise import NoiseReport, report_noise
 from benchrun.runner.gate.reports.variance import sentences, variance_document, variance_parts
+from benchrun.runner.gate.reports.wording import percent
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.variance import expect_launches, find_detectable, size_fresh
 
@@ -152,6 +153,19 @@ def test_points_that_failed_are_named() -> None:
 def test_a_point_without_throughput_is_told_by_its_latency() -> None:
     report = report_noise("r9", NAMES, session(throughput_seq_s=None))
     assert {each.metric for point in report.points for each in point.figures} == {"p50"}
+
+
+def test_table_and_sentence_find_the_same() -> None:
+    """A rate that jumps from launch to launch beside a steady latency: the gate goes by both, so both lines do."""
+    launches = [
+        replace(each, throughput_seq_s=(each.throughput_seq_s or 0) * (1.3 if at % 2 else 0.8))
+        for at, each in enumerate(session(keys=("a",)))
+    ]
+    report = report_noise("r9", {"a": NAMES["a"]}, launches)
+    text, found = told(report), percent(report.detectable)
+    assert f"slowdown of {found} at the noisiest point, by throughput" in " ".join(text.split())
+    assert any(line.rstrip().endswith(f" {found}") and "–" in line for line in text.splitlines())
+    assert report.detectable > 0.3
 
 
 def test_the_document_says_the_same() -> None:

@@ -19,7 +19,17 @@ from benchrun.runner.gate.reports.document import gate_document, gate_json, repo
 from benchrun.runner.gate.reports.junit import junit_xml
 from benchrun.runner.gate.reports.markdown import gate_markdown
 from benchrun.runner.gate.reports.terminal import terminal_text
-from benchrun.runner.gate.reports.wording import clean_name, explain_metric, percent, point_names, remarks, title, word
+from benchrun.runner.gate.reports.wording import (
+    clean_name,
+    explain,
+    explain_metric,
+    percent,
+    point_names,
+    remarks,
+    sides,
+    title,
+    word,
+)
 from benchrun.runner.gate.settings import GateSettings
 from tests.gate.builders import make_plan
 from tests.gate.outcomes import HOSTILE, hostile_outcome, make_outcome
@@ -130,6 +140,25 @@ def test_launches_that_are_missing_find_nothing() -> None:
     assert "0 of 8 fresh launches a side, ended by max_launches" in terminal_text(STOPPED, 300)
     for text in (terminal_text(STOPPED, 300), gate_markdown(STOPPED), junit_xml(STOPPED)):
         assert "so many launches find" not in text
+
+
+def test_what_is_missing_for_both_metrics_is_told_once() -> None:
+    bare = [
+        replace(each, verdict="INCONCLUSIVE", reason="1 of 3 launches", ratio=math.nan)
+        for each in QUIET.points[0].metrics
+    ]
+    point = replace(QUIET.points[0], verdict="INCONCLUSIVE", metrics=tuple(bare))
+    assert explain(point) == ["1 of 3 launches"]
+
+
+def test_remarks_are_told_once_each() -> None:
+    twice = replace(CASES["baseline"], notes=(CROSS_SESSION, "a note", "a note"))
+    assert remarks(twice).count(CROSS_SESSION) == remarks(twice).count("a note") == 1
+
+
+def test_equal_sides_are_named_once() -> None:
+    equal = replace(QUIET, verdict=replace(QUIET.verdict, aa=True), new=replace(QUIET.new, label=QUIET.base.label))
+    assert sides(equal) == f"{QUIET.base.label} (base) against itself (new)"
 
 
 def test_one_figure_is_told_once() -> None:

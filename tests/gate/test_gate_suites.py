@@ -294,7 +294,7 @@ def test_time_that_will_not_do_is_told_after_the_first_pair(gate: Gate, capsys: 
     for each in updates:
         progress.launch(each)
     told = capsys.readouterr().err.splitlines()
-    assert told[1].startswith("launch 4 of at least 8 · screening · new · 2 points · ") and told[1].endswith(" s left")
+    assert told[1].startswith("launch 4 of at least 8 · screening · new · 2 points · ") and told[1].endswith(" s")
     assert told[2].startswith("benchrun: the limit of 0.01 min will not be enough")
 
 

@@ -12,6 +12,7 @@ from benchrun.runner.gate.variance import (
     expect_launches,
     find_components,
     find_detectable,
+    is_drifting,
     size_fresh,
     size_single_stage,
 )
@@ -67,6 +68,16 @@ def test_drift_and_neighbours_show() -> None:
     related = find_components(series(20, 40, launch=0.01, rho=0.7))
     assert related.neighbours == pytest.approx(0.65, abs=0.1)
     assert related.paired_sd < 0.7 * related.launch_sd
+
+
+def test_drift_beyond_chance_takes_launches() -> None:
+    assert is_drifting(find_components(series(3, 20, launch=0.002, drift=0.001)))
+    assert not is_drifting(find_components(series(3, 20, launch=0.002)))
+    # three launches in a row that rise: more than 3 standard errors, and one degree of freedom
+    three = find_components([SessionSeries("s", (1.0, 1.011, 1.02))])
+    assert three.drift > 10 * three.drift_error
+    assert not is_drifting(three)
+    assert not is_drifting(find_components([SessionSeries("s", (1.0, 1.01))]))
 
 
 def test_a_single_session_knows_nothing_of_sessions() -> None:

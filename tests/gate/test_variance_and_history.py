@@ -187,6 +187,19 @@ def test_points_are_found_as_users_name_them(db: Path) -> None:
         find_point(points, "  ", None)
 
 
+def test_points_of_one_name_are_told_apart_by_their_settings(db: Path) -> None:
+    plain = point(seq=32)
+    eager = replace(plain, key="e" * 16, options={**plain.options, "attention": "eager"})
+    with open_store(db) as store:
+        store_run(store, run(0), [plain, eager], {plain.key: [5.0], eager.key: [6.0]})
+        with store.reading() as connection:
+            points = measured_points(connection)
+    with pytest.raises(UsageError, match=r"fits 2 points: .*attention=(eager|unset) \(.*attention=(eager|unset) \("):
+        find_point(points, "tiny s32", None)
+    assert find_point(points, "tiny s32 attention=eager", None)[0].point.key == eager.key
+    assert find_point(points, "tiny s32 attention=unset", None)[0].point.key == plain.key
+
+
 def test_long_lists_of_candidates_are_cut(db: Path) -> None:
     with open_store(db) as store:
         points = [point(seq=seq) for seq in range(1, 31)]

@@ -167,4 +167,7 @@ def _stored(outcome: GateOutcome, db: str) -> tuple[str, str]:
     beside = " beside the discarded ones" if outcome.kind == "session" and outcome.settings.warmup else ""
     took = f", {duration(outcome.seconds)}" if outcome.seconds is not None else ""
     where = f" --db {shlex.quote(db)}" if db else ""
-    return f"{count} launches{beside}{took}", f"show it again: benchrun gate show {outcome.id}{where}"
+    return (
+        f"{count} launch{'es' if count != 1 else ''}{beside}{took}",
+        f"show it again: benchrun gate show {outcome.id}{where}",
+    )

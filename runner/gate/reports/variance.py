@@ -12,6 +12,7 @@ from benchrun.runner.gate.noise import MetricNoise, NoiseReport
 from benchrun.runner.gate.reports.terminal import shorten_names
 from benchrun.runner.gate.reports.wording import DASH, clean_name, duration, percent
 from benchrun.runner.gate.settings import GateSettings
+from benchrun.runner.gate.variance import is_drifting
 from benchrun.runner.gate.welch import round_significant
 
 if TYPE_CHECKING:
@@ -64,18 +65,18 @@ def variance_parts(report: NoiseReport, width: int, settings: GateSettings | Non
 def sentences(report: NoiseReport, settings: GateSettings) -> list[str]:
     """The answer in words."""
     limit = percent(settings.regression_ratio - 1)
-    worst = max((each for point in report.points for each in point.figures), key=lambda each: each.sd)
+    worst = max((each for point in report.points for each in point.figures), key=lambda each: each.detectable)
     found = [
         "Between launches: "
         + ", ".join(f"{metric} {percent(sd)} on {device_class}" for (device_class, metric), sd in report.pooled.items())
         + " (standard deviation, pooled over the points).",
         (
-            f"A gate here finds a slowdown of {percent(report.detectable)} at the noisiest point "
+            f"A gate here finds a slowdown of {percent(report.detectable)} at the noisiest point, by {worst.metric} "
             f"({worst.fresh} fresh launches a side, 95 of 100 gates)."
         ),
     ]
     cost = (
-        f"On unchanged code it costs about {report.gate_launches:.1f} launches a point, both sides"
+        f"On unchanged code it costs about {report.gate_launches:.3g} launches a point, both sides"
         + (f", {duration(report.gate_s)} for these points" if math.isfinite(report.gate_s) else "")
         + "."
     )
@@ -108,8 +109,9 @@ def _table(report: NoiseReport, width: int, names: dict[str, str]) -> Renderable
     for point in report.points:
         for each in point.figures:
             if each.metric == "p50":
-                table.add_row(Text(names[point.key]), *_cells(each))
-    table.caption = "of p50, the launches' medians; throughput is in --json; drift –: none that is certain"
+                finds = max(figure.detectable for figure in point.figures)
+                table.add_row(Text(names[point.key]), *_cells(each), percent(finds))
+    table.caption = "of p50, the launches' medians (throughput is in --json), but what a gate finds is by both; drift –: none beyond chance"
     return table
 
 
@@ -119,9 +121,8 @@ def _cells(noise: MetricNoise) -> tuple[str, ...]:
         percent(c.launch_sd),
         f"{percent(c.launch_sd_low).removesuffix(' %')}–{percent(c.launch_sd_high)}",
         percent(c.within_sd),
-        f"{100 * c.drift:+.2g} %" if abs(c.drift) > 2 * c.drift_error else DASH,
+        f"{100 * c.drift:+.2g} %" if is_drifting(c) else DASH,
         f"{c.neighbours:+.1f}" if math.isfinite(c.neighbours) else DASH,
-        percent(noise.detectable),
     )
 
 

@@ -77,6 +77,8 @@ def ended(outcome: GateOutcome) -> str:
 
 def sides(outcome: GateOutcome) -> str:
     """`main 1a2b (base) against HEAD 3c4d (new)`."""
+    if outcome.verdict.aa and outcome.base.label == outcome.new.label:
+        return f"{clean_name(outcome.base.label)} (base) against itself (new)"
     return f"{clean_name(outcome.base.label)} (base) against {clean_name(outcome.new.label)} (new)"
 
 
@@ -91,7 +93,7 @@ def remarks(outcome: GateOutcome) -> list[str]:
     found += [each for each in verdict.warnings if each not in found]
     if told := power(outcome):
         found.append(told)
-    return [clean_reason(each) for each in (*found, *outcome.notes)]
+    return list(dict.fromkeys(clean_reason(each) for each in (*found, *outcome.notes)))
 
 
 def power(outcome: GateOutcome) -> str:
@@ -128,11 +130,11 @@ def explain(point: PointVerdict) -> list[str]:
     for metric in point.metrics:
         if metric.verdict == point.verdict or metric.verdict in ("FAIL", *UNDECIDED):
             text = clean_reason(metric.reason)
-            if point.verdict in ("MISSING", "INVALID", "NEW") and text in reasons:
+            bare = point.verdict in ("MISSING", "INVALID", "NEW") or not math.isfinite(metric.ratio)
+            if bare and text in reasons:
                 continue  # the same launches are missing for every metric
             reasons.add(text)
-            told = point.verdict in ("MISSING", "INVALID", "NEW")
-            found.append(text if told else explain_metric(metric, text))
+            found.append(text if bare else explain_metric(metric, text))
     for each in point.limits:
         if each.verdict != "PASS":
             text = clean_reason(each.reason)
