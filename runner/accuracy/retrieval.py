@@ -67,7 +67,7 @@ def _check(raw: JsonFile, name: str) -> RetrievalData:
     for each in value["questions"]:
         given = each.get("passage")
         ids = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else ()
-        if not ids or any(one not in passages for one in ids):
+        if not ids or any(not isinstance(one, str) or one not in passages for one in ids):
             raise UsageError(f"--data {name}: question {each['id']} names no passage of this file; {FORM}")
         right[each["id"]] = ids
     if len(passages) < 2 or not questions:

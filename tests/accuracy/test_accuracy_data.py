@@ -203,6 +203,7 @@ def test_own_retrieval_data(tmp_path: Path) -> None:
         ({"questions": []}, "two passages and a question"),
         ({"questions": [{"id": "q", "question": "1?", "passage": "c"}]}, "names no passage"),
         ({"questions": [{"id": "q", "question": "1?"}]}, "names no passage"),
+        ({"questions": [{"id": "q", "question": "1?", "passage": [{"id": "a"}]}]}, "names no passage"),
         ({"questions": [{"id": "q", "question": "", "passage": "a"}]}, "without id or question"),
         ({"questions": ["q"]}, "without id or question"),
         ({"passages": [{"id": "a", "text": "1"}, {"id": "a", "text": "2"}]}, "two entries with the id 'a'"),
