@@ -234,8 +234,10 @@ def _judge_point(
     asked = sum(point.key in each.points for each in launches)
     standing = _find_standing(draft, point, readings, asked, stopped)
     metrics = tuple(_judge_metric(draft, name, point, readings, standing, shelf) for name in draft.plan.metrics)
-    reasons: list[tuple[Verdict, str]] = [(each.verdict, each.reason) for each in metrics]
-    reasons += [(each.verdict, each.reason) for each in limits]
+    reasons: tuple[tuple[Verdict, str], ...] = (
+        *((each.verdict, each.reason) for each in metrics),
+        *((each.verdict, each.reason) for each in limits),
+    )
     verdict = find_worst(each for each, _ in reasons)
     accepted, notes = find_acceptance(point.key, point.label, draft.acceptances)
     return PointVerdict(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from benchrun.runner.environment import read_environment
+from benchrun.runner.environment import read_fingerprint
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.launches import WARMUP
 from benchrun.runner.gate.schedule import LaunchOrder
@@ -132,7 +133,7 @@ class CommandSide:
 
     def _measure(self) -> Suite:
         """Run the command and read its file. Raises CommandFailed."""
-        here = read_environment("cpu").fingerprint
+        here = read_fingerprint("cpu")
         self._fingerprint = here
         started = datetime.now(UTC)
         with tempfile.TemporaryDirectory(prefix="benchrun-gate-") as folder:
@@ -168,9 +169,7 @@ class CommandSide:
             except OSError as error:
                 raise CommandFailed("error", f"the command {arguments[0]} does not start: {error.strerror}") from None
             try:
-                code: int | None = process.wait(self._timeout_s)
-            except subprocess.TimeoutExpired:
-                code = None
+                code = _wait(process, self._timeout_s)
             finally:
                 _end(process)
             return process.pid, code, _tail(log)
@@ -264,6 +263,18 @@ def _lost(point: PointRow, status: str, reason: str, started: datetime) -> Measu
     return MeasurementRow(
         point_key=point.key, replicate=0, ordinal=0, status=status, started=started, phase="measure", error=reason
     )
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    """The exit status, None after the time limit. It sleeps until then: `Popen.wait` wakes up every 50 ms, beside what is
+    being measured.
+    """
+    end = os.pidfd_open(process.pid)  # readable when the process is over
+    try:
+        over, _, _ = select.select([end], [], [], timeout_s)
+    finally:
+        os.close(end)
+    return process.wait() if over else None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from benchrun.runner.environment import read_environment
+from benchrun.runner.environment import read_fingerprint
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.launches import WARMUP, PlannedPoint
 from benchrun.runner.gate.request import refuse_loadgen
@@ -54,7 +54,7 @@ class SweepSide:
 
     def fingerprint(self) -> str:
         """This machine, as it is now."""
-        return read_environment(self._device).fingerprint
+        return read_fingerprint(self._device)
 
     def _hear(self, update: Update) -> None:
         if update.row is not None:

@@ -30,6 +30,7 @@ from benchrun.runner.environment import (
     library_versions,
     memory_bytes,
     read_environment,
+    read_fingerprint,
 )
 from benchrun.runner.plan import SweepRequest, make_plan
 from benchrun.runner.sweep import open_run
@@ -39,6 +40,7 @@ def test_what_is_recorded() -> None:
     row = read_environment("cpu")
     details = row.details
     assert re.fullmatch("[0-9a-f]{16}", row.fingerprint)
+    assert read_fingerprint("cpu") == row.fingerprint
     assert set(details) == {"hardware", "cores", "memory_bytes", "devices", "system", "libraries", "settings"}
     assert details["hardware"] == {"cpu": cpu_model(), "machine": platform.machine(), "gpu": None}
     assert details["libraries"]["torch"] == version("torch") and "tensorrt-nosuch" not in details["libraries"]
