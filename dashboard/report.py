@@ -17,6 +17,7 @@ from benchrun.dashboard.formats import DASH, count, figure, hardware, known, mom
 from benchrun.dashboard.markup import Cell, Column, pairs, table
 from benchrun.dashboard.selection import STATUS_WORDS, drawable, notes_on
 from benchrun.results.errors import ExportError, StoreError
+from benchrun.results.layouts import layout_of, split_layout
 from benchrun.results.views.frames import rows_of
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def run_report(record: RunRecord, now: datetime) -> str:
     """The HTML of a run's report. Raises `ExportError` where the libraries for charts are missing."""
     check_libraries()
     from benchrun.dashboard.charts.look import LIGHT
+    from benchrun.dashboard.report_workloads import workload_sections
     from benchrun.dashboard.style import style_sheet
 
     points = _points(record)
@@ -98,6 +100,7 @@ def run_report(record: RunRecord, now: datetime) -> str:
         f'<p class="quiet">{html.escape(_subtitle(record))}</p>',
         _about(record, points),
         *_charts(points),
+        workload_sections(record),
         _tables(points, {planned.point.key: _machine_cells(record, planned) for planned in record.points}),
         _failures(points),
         _data(points, run.id),
@@ -168,22 +171,24 @@ def _about(record: RunRecord, points: pd.DataFrame) -> str:
 
 
 def _groups(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Points that may share an axis, with a heading."""
-    names = ["model", "overrides", "head", "device", "workload", "protocol"]
+    """Points that may share an axis, with a heading. The layouts of a mix of lengths are series of one group."""
+    names = ["model", "overrides", "head", "device", "mix", "protocol"]
+    mixes = [(split_layout(each) or (each,))[0] if known(each) else each for each in points["workload"]]
     found = []
-    for key, part in points.groupby(names, sort=False, dropna=False):
+    for key, part in points.assign(mix=mixes).groupby(names, sort=False, dropna=False):
         model, overrides, head, device, workload, _ = key
         changed = f" {overrides}" if overrides not in ("{}", "") and known(overrides) else ""
         found.append(
             (
-                f"{short(named(model) + changed, 60)} · {short(head, 20)} · {short(device, 20)} · {short(workload, 40)}",
-                part,
+                f"{short(named(model) + changed, 60)} · {short(head, 20)} · {short(device, 20)} · {short(workload, 60)}",
+                part.drop(columns="mix"),
             )
         )
     return found
 
 
 def _charts(points: pd.DataFrame) -> list[str]:
+    from benchrun.dashboard.charts.bars import bar_chart
     from benchrun.dashboard.charts.figures import LATENCIES, THROUGHPUT
     from benchrun.dashboard.charts.look import LIGHT
     from benchrun.dashboard.charts.scaling import scaling_chart
@@ -195,11 +200,14 @@ def _charts(points: pd.DataFrame) -> list[str]:
                 drawn = drawable(part, [shown.column])
                 drawn = drawn[drawn["batch"].notna()]
                 crowded = drawn["series"].nunique() > MOST_SERIES
-                if crowded or drawn["batch"].nunique() < 2 or len(found) >= MOST_CHARTS:
+                batches, band = drawn["batch"].nunique(), shown.unit == "ms"
+                alone = batches < 2 and drawn["series"].nunique() < 2  # its figure is in the table
+                if crowded or drawn.empty or alone or len(found) >= MOST_CHARTS:
                     continue
-                chart = scaling_chart(
-                    drawn, "batch", shown, LIGHT, band=shown.unit == "ms", logarithmic=True, height=300
-                )
+                if batches < 2:
+                    chart = bar_chart(drawn, shown, LIGHT, band=band)
+                else:
+                    chart = scaling_chart(drawn, "batch", shown, LIGHT, band=band, logarithmic=True, height=300)
                 found.append(f"<h3>{html.escape(heading)} · {seq:g} tokens</h3><figure>{_picture(chart)}</figure>")
     return ["<h2>Charts</h2>", *found] if found else []
 
@@ -263,7 +271,8 @@ def _line(row: Any) -> list[Cell | str]:
         else Cell("right" if row.parity_ok is True else "not compared", "muted")
     )
     shape = [f"{int(value):,}" if known(value) else DASH for value in (row.seq, row.batch)]
-    return [row.engine, named(row.dtype), *shape, *figures, f"{int(row.launches)}", f"{int(row.n):,}", answer]
+    engine = f"{row.engine} {layout_of(row.workload) if known(row.workload) else ''}".strip()
+    return [engine, named(row.dtype), *shape, *figures, f"{int(row.launches)}", f"{int(row.n):,}", answer]
 
 
 def _failures(points: pd.DataFrame) -> str:
@@ -318,6 +327,7 @@ def _method(now: datetime) -> str:
         '<h2>How to read it</h2><p class="quiet">A figure is the mean over launches (fresh processes). '
         "The interval of p50 is the 95 % interval between launches where there are three or more, their range where there "
         "are two, and inside the launch where there is one. A p95 or p99 from few samples is a sample percentile, not a "
-        "bound. A wrong answer is struck through and counts for nothing. Charts show p50 with bands to p95 and p99.</p>"
+        "bound. A wrong answer is struck through and counts for nothing. Lines show p50 with bands to p95 and p99, "
+        "bars p50 with ticks at p95 and p99.</p>"
         f'<p class="quiet">Written by benchrun on {moment(now)}.</p>'
     )

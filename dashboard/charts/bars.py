@@ -31,10 +31,9 @@ def bar_chart(points: pd.DataFrame, figure: Figure, look: Look, *, band: bool) -
     table = table.assign(label=[_label(row, figure, tails) for row in rows_of(table)], end=table[reach].max(axis=1))
     names = series_names(points)
     order = list(dict.fromkeys(table["series"]))
-    axis = alt.Axis(format="~s" if figure.more_is_better else "~r", tickCount=6)
-    scale = alt.Scale(
-        domain=[0, float(table["end"].max()) * 1.08], nice=True
-    )  # room for the figure beside the longest bar
+    axis = alt.Axis(format=",~r", tickCount=6)
+    room = 1.75 if tails else 1.12  # for what is written beside the longest bar
+    scale = alt.Scale(domain=[0, float(table["end"].max()) * room])
     y = alt.Y("series:N", sort=order, title=None, axis=alt.Axis(labelLimit=300, domain=False, ticks=False))
     base = alt.Chart().encode(y=y)
     x = alt.X(f"{figure.column}:Q", title=figure.axis, scale=scale, axis=axis)

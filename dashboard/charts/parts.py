@@ -182,7 +182,7 @@ def value_axis(title: str, values: Iterable[Any], *, logarithmic: bool, short_nu
     """An axis of figures; a logarithmic one has ticks at 1, 2, 5 of each decade that holds values, or at the decades alone."""
     number = "~s" if short_numbers else "~r"
     if not logarithmic:
-        return alt.Axis(title=title, format=number, tickCount=6)
+        return alt.Axis(title=title, format=",~r", tickCount=6)
     return alt.Axis(title=title, format=number, values=log_ticks(values))
 
 

@@ -76,7 +76,10 @@ def ratio_chart(pairs: pd.DataFrame, look: Look, *, base: str, new: str, figure:
     steps = alt.Axis(labelExpr=words_of, values=ratio_ticks(high), labelOverlap="greedy", labelSeparation=8)
     x = alt.X(
         "ratio:Q",
-        title=[f"{figure.title} of {new} against {base}", "slower to the right"],
+        title=[
+            f"{figure.title}{', as time,' if figure.more_is_better else ''} of {new} against {base}",
+            "slower to the right",
+        ],
         scale=alt.Scale(type="log", domain=[low, high], nice=False),
         axis=steps,
     )

@@ -56,7 +56,7 @@ class Filters:
         kind: Kind = "select",
         help: str | None = None,
         show: bool = True,
-        width: int = 165,
+        width: int | None = None,
     ) -> str:
         """One of `options` (token → text). With `show` False nothing is drawn: the value comes from the URL or the default."""
         fallback = default if default is not None and default in options else next(iter(options), "")
@@ -73,7 +73,8 @@ class Filters:
             tokens = list(options)
             text = options.__getitem__
             if kind == "select":
-                picked = st.selectbox(label, tokens, format_func=text, key=key, help=help, width=width)
+                wide = width or min(420, max(165, 62 + 8 * max(map(len, options.values()))))
+                picked = st.selectbox(label, tokens, format_func=text, key=key, help=help, width=wide)
             elif kind == "segments":
                 picked = st.segmented_control(
                     label, tokens, format_func=lambda t: markdown(options[t]), key=key, help=help, required=True

@@ -12,11 +12,12 @@ import pytest
 
 from benchrun.dashboard.report import POLICY, write_report
 from benchrun.results.errors import ExportError, StoreError
+from benchrun.results.statistics import ReportedSummary
 from benchrun.results.store import open_store
 from tests.dashboard.conftest import Databases
 from tests.dashboard.generated import generate
 from tests.dashboard.markup import Tags
-from tests.dashboard.stores import BUILDS
+from tests.dashboard.stores import BUILDS, measurement, point, run
 
 LIMIT = 5_000_000
 
@@ -77,9 +78,57 @@ def test_shares_of_the_ceiling_energy_and_flags_stand_where_a_run_has_them(
     assert "of ceiling" not in plain and "J/seq" not in plain
 
 
+def test_scores_stand_in_the_report_of_an_accuracy_run(databases: Databases, tmp_path: Path) -> None:
+    text = check(write_report(databases("workloads"), "20260304-120000-r003", tmp_path / "report.html").path)
+    section = text.partition("<h2>Scores</h2>")[2].partition("<h2>")[0]
+    assert section.count("<tr>") == 1 + 8 and "<caption>tiny · tokens 32 · batch 8</caption>" in section
+    assert "98.89%" in section and "<s>88.00</s>" in section  # its answers were wrong
+    assert "ort:cpu" in section and "1,000" in section
+    fixed = check(write_report(databases("workloads"), "20260303-120000-r002", tmp_path / "report.html").path)
+    assert "Scores" not in fixed and "LoadGen" not in fixed and "Layouts" not in fixed
+
+
+def test_loadgen_says_its_word_and_layouts_what_they_gain(tmp_path: Path) -> None:
+    told = {"scenario": "server", "qps": 90.0, "validity": "VALID", "setting": "quick", "p97_ms": 7.5}
+    reported = ReportedSummary(
+        n=1024, mean_ms=2.0, min_ms=1.0, max_ms=9.0, p50_ms=1.9, p90_ms=3.0, p99_ms=5.25, p99_9_ms=8.5
+    )
+    layouts = ("padded", "packed")
+    served = [point(workload=f"loadgen:server:auto:130ms:fixed:{layout}", batch=64) for layout in layouts]
+    mixed = [point(workload=f"lengths:uniform:4-64:{layout}", batch=8) for layout in layouts]
+    about = run(1)
+    with open_store(tmp_path / "a.db") as store:
+        store.add_run(about, [*served, *mixed], 1)
+        rows = [
+            measurement(
+                each.key, about.started, host=reported, host_samples=None, throughput_seq_s=91.5,
+                facts={"loadgen": told | ({"validity": "INVALID"} if place else {})},
+            )
+            for place, each in enumerate(served)
+        ]  # fmt: skip
+        rows += [
+            measurement(each.key, about.started, 10.0 / speed, padding_fraction=padding, throughput_seq_s=100.0 * speed)
+            for each, speed, padding in zip(mixed, (1, 1.8), (0.5, 0.0), strict=True)
+        ]
+        store.add_measurements(about.id, [(None, row) for row in rows])
+        store.finish_run(about.id, "finished")
+    text = check(write_report(tmp_path / "a.db", "last", tmp_path / "report.html").path)
+    section = text.partition("<h2>LoadGen</h2>")[2].partition("<h2>")[0]
+    assert "server:auto:130ms:fixed · tiny · fp32 · tokens 32 · batch 64" in section
+    assert ">VALID<" in section and '<span class="failed">INVALID<' in section and "torch:eager packed" in section
+    assert all(
+        f">{value}<" in section for value in ("90.00", "91.50", "1.900", "3.000", "7.500", "5.250", "8.500", "quick")
+    )
+    section = text.partition("<h2>Layouts</h2>")[2].partition("<h2>")[0]
+    assert section.count("<tr>") == 3 and all(f">{value}<" in section for value in ("50.0%", "1.80×", "2.00×", "90%"))
+    # the two layouts are series of one group: side by side in one chart and one table
+    assert text.count("<h3>tiny · encoder · cpu · lengths:uniform:4-64 · 32 tokens</h3>") == 2  # latency, throughput
+    assert text.count("<h3>tiny · encoder · cpu · lengths:uniform:4-64</h3>") == 1
+
+
 def test_a_large_run_stays_under_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchrun.dashboard import report
-    from tests.dashboard.stores import cost, point, run, store_run
+    from tests.dashboard.stores import cost, store_run
 
     points = [
         point(batch=batch, seq=seq, variant=f"v{v}")
