@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchrun.results.statistics import mean_of_known
+from benchrun.runner.cli.remarks import tell_notes
 from benchrun.runner.cli.tables import DASH, milliseconds, rate
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
 
 PERCENTILES = {"p50": "p50_ms", "p90": "p90_ms", "p95": "p95_ms", "p97": "", "p99": "p99_ms", "p99.9": "p99_9_ms"}
+TOLD = "loadgen_invalid"  # the flag that the verdict says already
 RATES = {"single-stream": "queries/s", "multi-stream": "", "server": "completed\nsamples/s", "offline": "samples/s"}
 
 
@@ -77,7 +79,7 @@ def _verdict(record: RunRecord, planned: PlannedPoint, found: Sequence[Measureme
     if status == "ok":
         word = {each.row.facts["loadgen"].get("validity") for each in found}
         return Text("VALID" if word == {"VALID"} else "done", style="green")
-    if status == "invalid" and any("loadgen_invalid" in each.row.flags for each in found):
+    if status == "invalid" and any(TOLD in each.row.flags for each in found):
         return Text("INVALID", style="red")
     return Text(status, style="yellow" if status in ("skipped", "unsupported") else "red")
 
@@ -99,10 +101,10 @@ def _caption(record: RunRecord, points: Sequence[PlannedPoint], scenario: str, a
 
 
 def _remarks(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[Text]:
-    """Errors and flags; in Server what was asked for, and how it was found."""
+    """In Server what was asked for and how it was found, what LoadGen says of its verdict, then errors and flags."""
     for planned in points:
         name = f"{planned.point.backend}:{planned.point.variant} b{planned.point.batch} s{planned.point.seq}"
-        said: Counter[tuple[str, str]] = Counter()
+        said: Counter[str] = Counter()
         for each in record.by_point[planned.point.key]:
             row = each.row
             told = row.facts.get("loadgen", {})
@@ -115,18 +117,16 @@ def _remarks(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[Text
                     if told.get("probes")
                     else ""
                 )
-                said[f"{told['qps']:.4g} queries/s under {told.get('limit_ms', 0):g} ms{over}{tried}", "dim"] += 1
+                said[f"{told['qps']:.4g} queries/s under {told.get('limit_ms', 0):g} ms{over}{tried}"] += 1
             for percentile in ("p90", "p99"):
                 if (estimate := told.get(f"early_stopping_{percentile}_ms")) is not None:
-                    said[f"MLPerf's figure, early stopping's {percentile}: {milliseconds(estimate)} ms", "dim"] += 1
+                    said[f"MLPerf's figure, early stopping's {percentile}: {milliseconds(estimate)} ms"] += 1
             if told.get("early_stopping") is False and told.get("early_stopping_result"):  # what would make it VALID
-                said[f"LoadGen: {' '.join(told['early_stopping_result'].replace('*', ' ').split())}", "dim"] += 1
-            notes = ([row.error] if row.error else []) + [flag for flag in row.flags if flag != "loadgen_invalid"]
-            if notes:
-                said["; ".join(notes), "yellow" if row.status == "ok" else "red"] += 1
-        for (text, style), count in said.items():
+                said[f"LoadGen: {' '.join(told['early_stopping_result'].replace('*', ' ').split())}"] += 1
+        for text, count in said.items():
             launches = f" ({count} of {planned.replicates} launches)" if planned.replicates > 1 else ""
-            yield Text(f"  {name}: {text}{launches}", style=style)
+            yield Text(f"  {name}: {text}{launches}", style="dim")
+    yield from tell_notes(record, points, (TOLD,))
 
 
 def _error(found: Sequence[MeasurementRecord]) -> str:

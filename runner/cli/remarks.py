@@ -6,7 +6,7 @@ What points and launches of an engine say alike is said once, with a range where
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,17 +35,24 @@ class _Remark:
 
 
 def tell_remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:
-    """A line for each set of remarks that the same points make."""
+    """A line for each set of remarks that the same points make, and what their percentiles lack."""
     points = list(points)
-    for (engine, shapes, style, often), notes in _group(_collect(record, points)).items():
-        named = ", ".join(shapes) if len(shapes) <= NAMED else f"{shapes[0]} … {shapes[-1]} ({len(shapes)} points)"
-        yield Text(f"  {engine} {named}: {'; '.join(notes)}{often}", style=style)
+    yield from tell_notes(record, points)
     measured = (each.row.host for planned in points for each in record.by_point[planned.point.key] if each.row.host)
     if any((host.n or 0) < P99_SAMPLES for host in measured):
         yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
 
 
-def _collect(record: RunRecord, points: Iterable[PlannedPoint]) -> dict[tuple[str, str], _Remark]:
+def tell_notes(record: RunRecord, points: Iterable[PlannedPoint], told: Collection[str] = ()) -> Iterator[Text]:
+    """A line for each set of remarks that the same points make; without the flags that are `told` elsewhere."""
+    for (engine, shapes, style, often), notes in _group(_collect(record, points, told)).items():
+        named = ", ".join(shapes) if len(shapes) <= NAMED else f"{shapes[0]} … {shapes[-1]} ({len(shapes)} points)"
+        yield Text(f"  {engine} {named}: {'; '.join(notes)}{often}", style=style)
+
+
+def _collect(
+    record: RunRecord, points: Iterable[PlannedPoint], told: Collection[str]
+) -> dict[tuple[str, str], _Remark]:
     """By engine and words, which leave out the figures of a flag's reason."""
     found: dict[tuple[str, str], _Remark] = {}
     for planned in points:
@@ -54,7 +61,7 @@ def _collect(record: RunRecord, points: Iterable[PlannedPoint]) -> dict[tuple[st
             f"b{planned.point.batch} s{planned.point.seq}",
         )
         for each in record.by_point[planned.point.key]:
-            for words, text in _notes(each.row):
+            for words, text in _notes(each.row, told):
                 remark = found.setdefault((engine, words), _Remark("yellow" if each.row.status == "ok" else "red"))
                 if shape not in remark.shapes:
                     remark.shapes.append(shape)
@@ -64,14 +71,14 @@ def _collect(record: RunRecord, points: Iterable[PlannedPoint]) -> dict[tuple[st
     return found
 
 
-def _notes(row: MeasurementRow) -> Iterator[tuple[str, str]]:
+def _notes(row: MeasurementRow, told: Collection[str]) -> Iterator[tuple[str, str]]:
     """What one row says: the words by which the same is known, and the text."""
     if row.error:
         yield row.error, row.error
     if row.status not in ("ok", "invalid"):
         return
     reasons = (row.telemetry or {}).get("reasons") or {}
-    for flag in row.flags:
+    for flag in (each for each in row.flags if each not in told):
         reason = reasons.get(flag)
         text = f"{flag} ({reason})" if isinstance(reason, str) and reason else flag
         yield _FIGURE.sub("#", text), text
