@@ -109,12 +109,14 @@ def list_gates(store: Store, limit: int | None = None) -> list[GateRow]:
 
 
 def resolve_gate(store: Store, given: str) -> str:
-    """The id of the gate run that a user means: its id, the start of it or its last part if only one fits, or `last`."""
+    """The id of the gate run that a user means: its id, the start of it or its last part if only one fits, `last`, or `last~1` for the
+    one before that.
+    """
     text = given.strip().lower()
     latest = select(Gate.id).order_by(Gate.started.desc(), Gate.id.desc())
     with store.reading() as connection:
-        if text == "last":
-            found = list(connection.execute(latest.limit(1)).scalars())
+        if (back := queries.steps_back(text)) is not None:
+            found = list(connection.execute(latest.limit(1).offset(back)).scalars())
         elif not text:
             found = []
         else:
@@ -130,7 +132,9 @@ def resolve_gate(store: Store, given: str) -> str:
         )
     if not known:
         raise StoreError(f"there is no gate run '{given}': {store.shown} holds none yet")
-    raise StoreError(f"there is no gate run '{given}' in {store.shown}; the latest are {', '.join(known)}, or say last")
+    raise StoreError(
+        f"there is no gate run '{given}' in {store.shown}; the latest are {', '.join(known)}, or say last or last~1"
+    )
 
 
 def stored_sessions(store: Store, keys: Sequence[str], fingerprint: str) -> list[tuple[str, MeasurementRow]]:

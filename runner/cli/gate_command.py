@@ -301,8 +301,8 @@ class GateProgress:
 
 
 def _lasting(seconds: float) -> str:
-    """What is to come takes so long at least; empty where that is not known."""
-    return f" · {duration(seconds)} left" if seconds >= 1 else ""
+    """What is known to come takes about so long; empty where that is not known."""
+    return f" · about {duration(seconds)} left" if seconds >= 1 else ""
 
 
 @contextmanager

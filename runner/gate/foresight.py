@@ -1,7 +1,7 @@
 """Whether a gate can end in time, from the launches that it has taken: said after the first pair, not only at the end. Pure.
 
-All figures are lower bounds: later launches may turn out to be needed, and a launch of half the points is taken to cost half,
-though a process has to start all the same. So a warning is never about a run that would have made it at its own pace.
+Estimates, for people: more launches may turn out to be needed than are known to come, and a launch of half the points is taken
+to cost half, though a process has to start all the same and points are not alike. No verdict depends on them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class TimedLaunch:
     seconds: float
 
 
-def least_seconds(taken: Sequence[TimedLaunch], ahead: Sequence[LaunchOrder], *, whole: bool = False) -> float:
-    """What the launches `ahead` take at least, at the pace of those taken; NaN while a side that they need has not been
+def estimate_seconds(taken: Sequence[TimedLaunch], ahead: Sequence[LaunchOrder], *, whole: bool = False) -> float:
+    """What the launches `ahead` take at the pace of those taken; NaN while a side that they need has not been
     timed. Discarded launches tell nothing: they measure fewer points, on a cold machine.
 
     `whole`: a launch measures everything, whichever points it was asked for (a command).
@@ -56,19 +56,22 @@ def foresee_end(
     if settings.max_minutes is None or not ahead:
         return ""
     limit_s, given = settings.max_minutes * 60, f"the limit of {settings.max_minutes:g} min"
-    left_s = least_seconds(taken, ahead, whole=whole)
+    stage = ahead[0].stage
+    if {each.side for each in ahead} - {each.order.side for each in taken if each.order.stage == stage}:
+        return ""  # the other stage's launches had other points: too little to warn by
+    left_s = estimate_seconds(taken, ahead, whole=whole)
     last_pair = 2 * ((len(ahead) - 1) // 2)  # the limit is looked at before a pair; one that has begun is taken whole
-    if elapsed_s + least_seconds(taken, ahead[:last_pair], whole=whole) >= limit_s:
+    if elapsed_s + estimate_seconds(taken, ahead[:last_pair], whole=whole) >= limit_s:
         return (
-            f"{given} will not be enough: at this pace the launches known to come take {duration(left_s)} more, and what "
+            f"{given} will not be enough: at this pace the launches known to come take about {duration(left_s)} more, and what "
             f"lacks launches is INCONCLUSIVE; allow {math.ceil((elapsed_s + left_s) / 60)} min at least, or measure fewer points"
         )
-    if ahead[0].stage != SCREEN:
+    if stage != SCREEN:
         return ""
-    confirming_s = left_s + least_seconds(taken, _confirm_one(ahead[0], settings), whole=whole)
+    confirming_s = left_s + estimate_seconds(taken, _confirm_one(ahead[0], settings), whole=whole)
     if elapsed_s + confirming_s >= limit_s:
         return (
-            f"{given} leaves no time to confirm an alarm, which takes {2 * settings.confirm_launches_min} launches more: what "
+            f"{given} leaves no time at this pace to confirm an alarm, which takes {2 * settings.confirm_launches_min} launches more: what "
             f"looks slower would be INCONCLUSIVE, never FAIL; allow {math.ceil((elapsed_s + confirming_s) / 60)} min at least"
         )
     return ""

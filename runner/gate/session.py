@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from benchrun.runner.gate.control import ControlWorkload, summarise_control
-from benchrun.runner.gate.foresight import TimedLaunch, foresee_end, least_seconds
+from benchrun.runner.gate.foresight import TimedLaunch, estimate_seconds, foresee_end
 from benchrun.runner.gate.launches import WARMUP, GatePlan, Launch, Side
 from benchrun.runner.gate.readings import Taken, to_launches
 from benchrun.runner.gate.schedule import Batch, LaunchOrder, next_batch
@@ -38,7 +38,7 @@ class SideRunner(Protocol):
 @dataclass(frozen=True, slots=True)
 class GateUpdate:
     """What the session is doing. `launch` is set once one has ended; `left` counts those known to be still to come, `left_s`
-    is what they take at least (NaN: not known yet), `warning` what is to be told at once.
+    is about what they take (NaN: not known yet), `warning` what is to be told at once.
     """
 
     order: LaunchOrder
@@ -122,7 +122,7 @@ class GateSession:
         from benchrun.results.gates import add_gate_launch
 
         side = self._sides[order.side]
-        self._listen(GateUpdate(order, len(self._taken), len(ahead) + 1, left_s=self._least([order, *ahead], plan)))
+        self._listen(GateUpdate(order, len(self._taken), len(ahead) + 1, left_s=self._estimate([order, *ahead], plan)))
         started, clock = datetime.now(UTC), time.monotonic()
         control = self._control.run() if self._control else []
         rows = side.take(order)
@@ -144,12 +144,12 @@ class GateSession:
         seconds = time.monotonic() - clock
         self._timed.append(TimedLaunch(order, seconds))
         shown = to_launches(plan, self._id, [Taken(booked, rows)])[0]
-        left_s = self._least(ahead, plan) if ahead else math.nan
+        left_s = self._estimate(ahead, plan) if ahead else math.nan
         warning = self._foresee(ahead, plan)
         self._listen(GateUpdate(order, len(self._taken), len(ahead), shown, seconds, left_s, warning))
 
-    def _least(self, ahead: Sequence[LaunchOrder], plan: GatePlan) -> float:
-        return least_seconds(self._timed, ahead, whole=plan.foreign)
+    def _estimate(self, ahead: Sequence[LaunchOrder], plan: GatePlan) -> float:
+        return estimate_seconds(self._timed, ahead, whole=plan.foreign)
 
     def _foresee(self, ahead: Sequence[LaunchOrder], plan: GatePlan) -> str:
         """A warning that the time will not be enough; one a stage."""

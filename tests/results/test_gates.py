@@ -95,6 +95,7 @@ def test_gates_are_found_by_any_part_of_their_id(location: str) -> None:
             row = replace(GATE, id=f"20260302-100000-{tail}", started=MOMENT + timedelta(hours=hours))
             add_gate(store, row, sides(), [])
         assert resolve_gate(store, "last") == "20260302-100000-hhhh"
+        assert resolve_gate(store, "last~1") == GATE.id
         assert resolve_gate(store, "GGGG") == GATE.id == resolve_gate(store, GATE.id)
         with pytest.raises(StoreError, match="fits 2 gate runs"):
             resolve_gate(store, "2026")
