@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchrun.dashboard.charts.figures import LATENCIES, THROUGHPUT, Figure
-from benchrun.dashboard.formats import DASH, figure, named, ratio, short
+from benchrun.dashboard.formats import DASH, figure, ratio, short
 from benchrun.dashboard.markup import Cell, Column, table
 from benchrun.results.layouts import layout_of
 
@@ -85,15 +85,18 @@ def chart_frame(
 
 
 def _theirs(chosen: PublishedTable, rows: Sequence[PublishedRow], what: Compared) -> Iterator[dict[str, Any]]:
-    # rows that differ in what no column of the chart says (precision in words, the section of the page) are lines of their own
-    told = {name: len({getattr(row, name) for row in rows}) > 1 for name in ("precision", "section", "scenario")}
+    # only what tells rows of one batch apart is named, the section of the page last
+    used = ["engine"]
+    for name in ("precision", "scenario", "section"):
+        keys = [(row.batch, *(getattr(row, each) for each in used)) for row in rows]
+        if len(set(keys)) < len(keys):
+            used.append(name)
     for row in rows:
         value = getattr(row, what.column)
         if value is not None and row.batch is not None:
-            more = [named(getattr(row, name)) for name, several in told.items() if several and getattr(row, name)]
-            about = ", ".join([row.engine, *more, hardware_text(row) or "hardware not stated"])
+            about = [str(getattr(row, name)) for name in used if getattr(row, name)]
+            series = short(f"{', '.join(about)}, {hardware_text(row) or 'hardware not stated'} (published)", 72)
             note = short(chosen.conditions(row).software or "published", 80)
-            series = short(f"{about} (published)", 64)
             yield {"series": series, "ours": False, "batch": row.batch, "value": value, "note": note}
 
 

@@ -40,9 +40,9 @@ def colour(names: Sequence[str], look: Look, *, legend: bool = True) -> alt.Colo
     return alt.Color("series:N", scale=alt.Scale(domain=list(names), range=palette), legend=shown)
 
 
-def legend_columns(names: Sequence[str]) -> Any:
+def legend_columns(names: Sequence[str], limit: int = 260) -> Any:
     """As many columns as the longest name (cut at the legend's limit) leaves room for."""
-    widest = min(260, 6.5 * max(map(len, names), default=1))
+    widest = min(limit, 6.5 * max(map(len, names), default=1))
     return {"expr": f"max(1, floor(width / {widest + 36:.0f}))"}
 
 

@@ -33,7 +33,9 @@ def published_chart(rows: pd.DataFrame, figure: Figure, look: Look, *, height: i
     tint = alt.Color(
         "series:N",
         scale=alt.Scale(domain=names, range=palette),
-        legend=alt.Legend(title=None, symbolType="stroke", symbolSize=260, columns=legend_columns(names)),
+        legend=alt.Legend(
+            title=None, symbolType="stroke", symbolSize=260, columns=legend_columns(names, 360), labelLimit=360
+        ),
     )
     tips = [
         alt.Tooltip("series:N", title="series"),
@@ -54,7 +56,7 @@ def published_chart(rows: pd.DataFrame, figure: Figure, look: Look, *, height: i
     strokes = alt.StrokeDash(
         "series:N",
         scale=alt.Scale(domain=names, range=dash),
-        legend=alt.Legend(title=None, columns=legend_columns(names)),
+        legend=alt.Legend(title=None, columns=legend_columns(names, 360), labelLimit=360),
     )
     lines = base.mark_line(strokeWidth=2).encode(strokeDash=strokes)
     dots = [

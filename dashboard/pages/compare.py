@@ -182,7 +182,7 @@ def _choose_runs(database: Database, filters: Filters) -> Sides | None:
         before = database.read(run_before, new.id)
         with slot:
             base = choose_run(
-                filters, "base", "First run", runs, default=before if before in runs else _other(runs, new.id)
+                filters, "base", "First run", runs, default=before if before in runs else _other(runs, new)
             )
     left_out = []
     for entry in (base, new):
@@ -191,12 +191,18 @@ def _choose_runs(database: Database, filters: Filters) -> Sides | None:
             left_out.append(f"{run_text(entry)}: all but its first {MOST_POINTS:,} of {planned:,} points.")
     left, right = database.read(run_points, base.id), database.read(run_points, new.id)
     left_out += _protocols(left, right)
-    notes = _software(database, base, new) if base.environment_id != new.environment_id else ()
+    notes = list(_software(database, base, new)) if base.environment_id != new.environment_id else []
+    if before is None:
+        notes.insert(
+            0, "No run before the second one measured any of its points on this machine: choose the first one above."
+        )
     return Sides(left, right, run_text(base), run_text(new), SAME_POINT, tuple(left_out), tuple(notes))
 
 
-def _other(runs: dict[str, RunEntry], run_id: str) -> str | None:
-    return next((key for key in runs if key != run_id), None)
+def _other(runs: dict[str, RunEntry], new: RunEntry) -> str | None:
+    """Another run, of the same machine where there is one."""
+    others = [key for key in runs if key != new.id]
+    return next((key for key in others if runs[key].fingerprint == new.fingerprint), next(iter(others), None))
 
 
 def _protocols(base: pd.DataFrame, new: pd.DataFrame) -> list[str]:

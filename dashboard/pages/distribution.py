@@ -265,7 +265,7 @@ def _left_out(launches: pd.DataFrame, kept: pd.DataFrame, drawn: list[Any], dama
     if bare > 0:
         found.append(
             LeftOut(
-                f"{count(bare, 'launch', 'launches')} that kept no samples of this clock (imports often keep none)."
+                f"{count(bare, 'launch', 'launches')} that kept no samples of this clock (LoadGen and imports often keep none)."
             )
         )
     whole = int(launches["measurement_id"].notna().sum())
@@ -278,6 +278,8 @@ def _why_none(launches: pd.DataFrame) -> str:
     statuses = launches["status"].dropna()
     if statuses.empty:
         return "This point was planned and has not been measured yet. The page looks again by itself."
+    if statuses.isin(["ok", "invalid"]).any():
+        return "Only statistics are kept of this point, as of LoadGen's and many imported ones: Explore and the run's report have them."
     return f"No launch of this point kept samples: {', '.join(dict.fromkeys(statuses))}."
 
 

@@ -26,6 +26,7 @@ from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.selection import drawable, explain_missing, explain_neighbours, notes_on
 from benchrun.dashboard.speedups import speedup_table
 from benchrun.dashboard.tabular import public
+from benchrun.results.layouts import layout_of
 from benchrun.results.views.catalogue import Group, groups, machines
 from benchrun.results.views.frames import rows_of
 from benchrun.results.views.latest import latest_results
@@ -231,7 +232,7 @@ def _show_table(filters: Filters, points: pd.DataFrame) -> Shown:
             "reference",
             "Speed-up against",
             {token(name): name for name in names},
-            default=token(points["series"].value_counts().index[0]),
+            default=token(usual_reference(points)),
             width=290,
         )
     chosen = next(name for name in names if token(name) == reference)
@@ -239,6 +240,12 @@ def _show_table(filters: Filters, points: pd.DataFrame) -> Shown:
     if len(names) > 1:
         st.caption(f"Speed-up: how many times as fast as {markdown(chosen)}; in bold from 1.03× on.")
     return Shown([text for text in explain_missing(points, [figure.column]) if "without figures" not in text])
+
+
+def usual_reference(points: pd.DataFrame) -> str:
+    """What speed-ups are of: the padded layout where there are several, else the series with the most points."""
+    padded = points[[layout_of(workload) == "padded" for workload in points["workload"].fillna("")]]
+    return str((padded if len(padded) else points)["series"].value_counts().index[0])
 
 
 def _choose_figure(filters: Filters, name: str, points: pd.DataFrame) -> Figure:

@@ -91,7 +91,7 @@ def show(database: Database) -> None:
     what = compared(rows, beside)
     drawn = _show_chart(chosen, rows, beside, what)
     if not beside:
-        _show_how(ours, rows)
+        _show_how(ours, chosen, rows)
     _show_rows(rows, beside, what, drawn)
     _show_differences(beside)
     _show_source(chosen)
@@ -171,7 +171,7 @@ def _show_chart(
     return {"Chart as SVG": chart}
 
 
-def _show_how(ours: Group | None, rows: list[PublishedRow]) -> None:
+def _show_how(ours: Group | None, chosen: PublishedTable, rows: list[PublishedRow]) -> None:
     batches = ",".join(str(each) for each in sorted({row.batch for row in rows if row.batch})[:6]) or "1"
     seq = next((row.seq for row in rows if row.seq), 128)
     head = next((row.head for row in rows if row.head), "encoder")
@@ -182,10 +182,18 @@ def _show_how(ours: Group | None, rows: list[PublishedRow]) -> None:
         else "Nothing of ours has this model yet."
     )
     st.markdown(f"{text} To lay yours beside it:")
-    scenario = next((row.scenario for row in rows if row.scenario), None)
+    scenario = rows[0].scenario if rows else None
+    mix = chosen.protocol.workload or ""  # in words of ours in our own tables
+    lengths = (
+        f" --workload {mix} --layout padded,packed"
+        if mix.startswith("lengths:") and chosen.name.startswith(OWN)
+        else ""
+    )
     kind = _COMMANDS.get(scenario or "", "")
     sizes = f"--seq {seq}" if scenario in ("Offline", "Server") else f"--batch {batches} --seq {seq}"
-    st.code(f"benchrun {kind}--backend torch --model {model} --head {head} --dtype {dtype} {sizes}", language=None)
+    st.code(
+        f"benchrun {kind}--backend torch --model {model} --head {head} --dtype {dtype} {sizes}{lengths}", language=None
+    )
 
 
 def _show_rows(rows: list[PublishedRow], beside: list[ComparisonRow], what: Compared, charts: dict[str, Any]) -> None:
