@@ -35,6 +35,7 @@ from benchrun.runner.gate.verdict import (
     MetricVerdict,
     PointVerdict,
     Verdict,
+    describe_stop,
     find_exit_code,
     find_worst,
 )
@@ -314,7 +315,7 @@ def _find_standing(
     if lost:
         return "MISSING", f"{lost[0].status}: {lost[0].error}" if lost[0].error else lost[0].status
     if stopped and asked < 2:
-        return "INCONCLUSIVE", f"{asked} of at least 2 launches, ended by {stopped}"
+        return "INCONCLUSIVE", f"{asked} of at least 2 launches, {describe_stop(stopped)}"
     if len(readings) < max(2, asked):
         return "MISSING", f"{len(readings)} of {asked} launches"
     few = [each for _, each in readings if each.n < draft.settings.min_samples]

@@ -12,7 +12,7 @@ from benchrun.runner.gate.screen import Screen
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.table import Table
 from benchrun.runner.gate.validity import describe_loss
-from benchrun.runner.gate.verdict import MetricVerdict, Verdict
+from benchrun.runner.gate.verdict import MetricVerdict, Verdict, describe_stop
 from benchrun.runner.gate.welch import detectable_log_ratio
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Case:
 
     def _lacking(self, have: int, want: int, what: str) -> tuple[Verdict, str]:
         text = f"{have} of {want} {what} a side"
-        return ("INCONCLUSIVE", f"{text}, ended by {self.stopped}") if self.stopped else ("MISSING", text)
+        return ("INCONCLUSIVE", f"{text}, {describe_stop(self.stopped)}") if self.stopped else ("MISSING", text)
 
 
 def exp(value: float) -> float:

@@ -173,7 +173,7 @@ def check_control(table: Table, settings: GateSettings, *, stopped: bool) -> Con
     n_new = int(table.new.sum())
     n_base = len(table.launches) - n_new
     if absent:
-        return Control(True, n_base, n_new, reason=f"the control was not measured beside launch {absent[0]}")
+        return Control(True, n_base, n_new, reason=f"the control was not measured beside launch {absent[0] + 1}")
     if min(n_base, n_new) < 2:
         return Control(
             True, n_base, n_new, reason="" if stopped else "there are too few launches to judge the control by"
@@ -192,7 +192,7 @@ def check_control(table: Table, settings: GateSettings, *, stopped: bool) -> Con
         reason = "the control's interval is not finite"
     elif low > limit or high < -limit:
         reason = (
-            f"the control workload moved by {math.expm1(difference):+.2%}, "
-            f"beyond doubt more than {settings.control_ratio - 1:.3g}: the machine differed between the sides"
+            f"the control workload moved by {100 * math.expm1(difference):+.2f} %, "
+            f"beyond doubt more than {100 * (settings.control_ratio - 1):.3g} %: the machine differed between the sides"
         )
     return Control(True, n_base, n_new, math.exp(difference), math.exp(low), math.exp(high), reason)

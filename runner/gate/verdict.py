@@ -115,6 +115,11 @@ def find_worst(verdicts: Iterable[Verdict]) -> Verdict:
     return "PASS"
 
 
+def describe_stop(stopped: str) -> str:
+    """What ended a run early, in words: `ended by max_minutes`, `interrupted`."""
+    return stopped if stopped == "interrupted" else f"ended by {stopped}"
+
+
 def find_exit_code(points: Iterable[PointVerdict], *, broken: bool) -> int:
     """0 pass, 1 any FAIL that is not accepted, 3 any MISSING or INVALID, 4 any INCONCLUSIVE; usage errors (2) never
     come this far.

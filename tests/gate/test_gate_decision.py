@@ -79,7 +79,7 @@ def test_noise_beyond_reach_is_inconclusive_with_what_could_be_excluded() -> Non
         assert metric.fresh_launches == 32
         assert metric.excluded_slowdown > 0.05
         assert metric.detectable_slowdown > 0.05
-        assert f"{metric.excluded_slowdown:.1%}" in metric.reason
+        assert f"above {100 * metric.excluded_slowdown:.1f} % are" in metric.reason
 
 
 def test_improvements_are_labelled_and_change_nothing() -> None:

@@ -174,8 +174,8 @@ def test_a_number_keeps_its_unit_on_the_line(outcome: GateOutcome) -> None:
 
 
 def test_what_ended_a_run_early_is_said() -> None:
-    assert "ended early by max_launches" in terminal_text(STOPPED, 200)
-    assert "ended early by max\\_launches" in gate_markdown(STOPPED)
+    assert "ended by max_launches: what had too few" in terminal_text(STOPPED, 200)
+    assert "ended by max\\_launches: what had too few" in gate_markdown(STOPPED)
 
 
 def test_another_session_is_said() -> None:

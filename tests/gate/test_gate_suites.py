@@ -24,6 +24,7 @@ from benchrun.runner.cli.gate_command import GateProgress
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.comparison import SideState, compare_records
 from benchrun.runner.gate.outcome import GateOutcome
+from benchrun.runner.gate.reports.wording import remarks
 from benchrun.runner.gate.request import AcceptanceRequest, GateRequest, SideRequest
 from benchrun.runner.gate.running import Surroundings, run_gate
 from benchrun.runner.gate.session import GateUpdate
@@ -305,6 +306,8 @@ def test_ctrl_c_keeps_what_there_is(gate: Gate, store: Store) -> None:
 
     outcome = gate((1.2, ""), listen=interrupt)
     assert (outcome.state, outcome.verdict.stopped, outcome.exit_code) == ("interrupted", "interrupted", 4)
+    assert "2 of 3 launches a side, interrupted" in outcome.points[0].reason
+    assert "interrupted: what had too few launches by then is INCONCLUSIVE" in remarks(outcome)
     record = load_gate(store, outcome.id)
     assert len(record.launches) == 6 and record.gate.state == "interrupted"
     assert store.run(outcome.base.run_id or "").run.state == "interrupted"

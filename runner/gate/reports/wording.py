@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from benchrun.runner.gate.outcome import CROSS_SESSION, GateOutcome
-from benchrun.runner.gate.verdict import WORST_FIRST, GateVerdict, MetricVerdict, PointVerdict
+from benchrun.runner.gate.verdict import WORST_FIRST, GateVerdict, MetricVerdict, PointVerdict, describe_stop
 from benchrun.runner.messages import clean_line
 
 LONGEST_NAME = 300
@@ -89,7 +89,7 @@ def remarks(outcome: GateOutcome) -> list[str]:
     if verdict.control.verdict == "INVALID":
         found.append(verdict.control.reason)
     if verdict.stopped:
-        found.append(f"ended early by {verdict.stopped}: what had too few launches by then is INCONCLUSIVE")
+        found.append(f"{describe_stop(verdict.stopped)}: what had too few launches by then is INCONCLUSIVE")
     found += [each for each in verdict.warnings if each not in found]
     if told := power(outcome):
         found.append(told)
