@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def open_tokenizer(asked: AskedTask, spec: ModelSpec) -> TextTokenizer:
     """The tokeniser that reads a task's text for a model. Raises ModelError where there is none that fits."""
-    return tokenisation.open_tokenizer(spec, asked.workload, ", or name one that has them with --tokenizer (benchrun accuracy and answer)")
+    return tokenisation.open_tokenizer(
+        spec, asked.workload, ", or name one that has them with --tokenizer (benchrun accuracy and answer)"
+    )
 
 
 def check_room(asked: AskedTask, tokenizer: TextTokenizer, seq: int) -> None:
