@@ -4,18 +4,15 @@ situation calls for."""
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from benchrun.dashboard.application import PAGES
-from benchrun.results.statistics import ReportedSummary
-from benchrun.results.store import open_store
 from tests.dashboard.conftest import Databases
 from tests.dashboard.markup import Tags
-from tests.dashboard.stores import BUILDS, cost, measurement, point, run, store_run
+from tests.dashboard.stores import BUILDS
 
 SECONDS = 60.0
 OURS = {
@@ -181,28 +178,6 @@ def test_a_link_that_names_a_model_alone_finds_its_machine(
     assert lost.count("The link asks for something that is not here") == 1 and "gone" in lost and "lost" in lost
 
 
-def test_one_batch_and_length_gets_bars(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LoadGen and training have one shape: no lines over nothing."""
-    db = str(databases("workloads"))
-    test = open_page("explore", db, monkeypatch, head="qa", workload="loadgen:single-stream")
-    assert charts(test) == 1 and "One bar a series at batch 1, the best first" in said(test)
-    assert "Logarithmic" not in [each.label for each in test.toggle]
-    test = open_page("explore", db, monkeypatch, head="qa", workload="padded")
-    assert "One line a series" in said(test) and "shaded: from p50 to p95" in said(test)
-    assert "Logarithmic" in [each.label for each in test.toggle]
-
-
-def test_loadgen_says_why_it_has_no_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, about = point(workload="loadgen:single-stream"), run(1)
-    reported = ReportedSummary(n=1024, mean_ms=2.0, p50_ms=1.9, p99_ms=5.0)
-    with open_store(tmp_path / "a.db") as store:
-        store.add_run(about, [asked], 1)
-        row = measurement(asked.key, about.started, host=reported, host_samples=None)
-        store.add_measurements(about.id, [(None, row)])
-    text = said(open_page("distribution", str(tmp_path / "a.db"), monkeypatch))
-    assert "Only statistics are kept of this point, as of LoadGen" in text and ": ok." not in text
-
-
 def test_a_run_without_one_before_it_says_so(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     first, gpu = "20260302-120000-r001", "20260308-120000-r007"
     test = open_page("compare", str(databases("several")), monkeypatch, mode="runs", new=gpu)
@@ -210,14 +185,6 @@ def test_a_run_without_one_before_it_says_so(databases: Databases, monkeypatch: 
     assert test.selectbox(key="compare.base").value == "20260309-120000-r008"  # the other one of this machine
     test = open_page("compare", str(databases("several")), monkeypatch, mode="runs", new="20260303-120000-r002")
     assert "No run before" not in said(test) and test.selectbox(key="compare.base").value == first
-
-
-def test_layouts_are_compared_with_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [point(workload=f"lengths:uniform:4-64:{layout}") for layout in ("bucketed", "packed", "padded")]
-    with open_store(tmp_path / "a.db") as store:
-        store_run(store, run(1), points, {each.key: [cost(each)] for each in points})
-    test = open_page("explore", str(tmp_path / "a.db"), monkeypatch, view="table")
-    assert test.selectbox(key="explore.reference").value == "torch:eager · padded"
 
 
 def test_the_table_strikes_wrong_answers_through(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
