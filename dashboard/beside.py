@@ -31,6 +31,7 @@ class Compared:
 
 COMPARED = (
     Compared("avg_ms", "avg_ratio", LATENCIES["mean"]),
+    Compared("p50_ms", "p50_ratio", LATENCIES["p50"]),
     Compared("p95_ms", "p95_ratio", LATENCIES["p95"]),
     Compared("p99_ms", "p99_ratio", LATENCIES["p99"]),
     Compared("throughput_seq_s", "throughput_ratio", THROUGHPUT),

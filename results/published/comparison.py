@@ -43,6 +43,7 @@ class MeasuredPoint:
     hardware: str | None = None
     devices: int = 1
     avg_ms: float | None = None
+    p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None
     throughput_seq_s: float | None = None
@@ -63,6 +64,7 @@ class ComparisonRow:
     published: PublishedRow
     measured: MeasuredPoint
     avg_ratio: float | None
+    p50_ratio: float | None
     p95_ratio: float | None
     p99_ratio: float | None
     throughput_ratio: float | None
@@ -111,6 +113,7 @@ def _lay_beside(row: PublishedRow, point: MeasuredPoint, table: PublishedTable) 
         published=row,
         measured=point,
         avg_ratio=ratio(point.avg_ms, row.avg_ms),
+        p50_ratio=ratio(point.p50_ms, row.p50_ms),
         p95_ratio=ratio(point.p95_ms, row.p95_ms),
         p99_ratio=ratio(point.p99_ms, row.p99_ms),
         throughput_ratio=ratio(point.throughput_seq_s, row.throughput_seq_s),

@@ -49,6 +49,7 @@ def run_points(record: RunRecord) -> list[MeasuredPoint]:
                 seq=point.seq,
                 hardware=_hardware(record.run.environment.details),
                 avg_ms=mean_of_known(each.mean_ms for each in summaries),
+                p50_ms=mean_of_known(each.p50_ms for each in summaries),
                 p95_ms=mean_of_known(each.p95_ms for each in summaries),
                 p99_ms=mean_of_known(each.p99_ms for each in summaries),
                 throughput_seq_s=mean_of_known(row.throughput_seq_s for row in rows),

@@ -74,6 +74,7 @@ def measured_points(
                 seq=int(row.seq),
                 hardware=hardware,
                 avg_ms=_figure(row.mean_ms),
+                p50_ms=_figure(row.p50_ms),
                 p95_ms=_figure(row.p95_ms),
                 p99_ms=_figure(row.p99_ms),
                 throughput_seq_s=_figure(row.throughput_seq_s),

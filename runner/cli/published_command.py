@@ -118,6 +118,7 @@ def comparison_document(
                         "measured": asdict(row.measured),
                         "ratios": {
                             "avg": row.avg_ratio,
+                            "p50": row.p50_ratio,
                             "p95": row.p95_ratio,
                             "p99": row.p99_ratio,
                             "throughput": row.throughput_ratio,
@@ -332,6 +333,7 @@ def _beside(rows: Sequence[ComparisonRow]) -> Table:
 
 _PAIRS = (
     ("avg ms", "avg_ms", "avg_ratio"),
+    ("p50 ms", "p50_ms", "p50_ratio"),
     ("p95 ms", "p95_ms", "p95_ratio"),
     ("p99 ms", "p99_ms", "p99_ratio"),
     ("seq/s", "throughput_seq_s", "throughput_ratio"),

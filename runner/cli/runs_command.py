@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchrun.runner.cli.tables import WIDE
 from benchrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,16 +50,17 @@ def list_runs(db: str | None, *, as_json: bool, limit: int) -> int:
         print(json.dumps(runs_document(found), indent=1))
         return 0
     table = Table(box=None, pad_edge=False, header_style="bold", caption=f"database {shown}", caption_justify="left")
-    for name in ("run", "started (UTC)", "state", "points", "ok", "failed", "label"):
-        table.add_column(
-            name, justify="right" if name in ("points", "ok", "failed") else "left", no_wrap=name != "label"
-        )
+    console = Console()
+    wide = console.width >= WIDE  # an id begins with its time, so that a narrow table leaves the column to the labels
+    for name in ("run", *(("started (UTC)",) if wide else ()), "state", "points ok", "label"):
+        table.add_column(name, no_wrap=name != "label")
     for run in found:
-        failed = f"[red]{run.failed}[/]" if run.failed else "0"
-        table.add_row(
-            run.id, f"{run.started:%Y-%m-%d %H:%M}", run.state, str(run.points), str(run.ok), failed, Text(run.label)
-        )
-    Console().print(table if found else "no runs yet: measure one with 'benchrun --backend torch'", highlight=False)
+        points = Text(f"{run.ok} of {run.points}")
+        if run.failed:
+            points.append(f", {run.failed} failed", style="red")
+        started = (f"{run.started:%Y-%m-%d %H:%M}",) if wide else ()
+        table.add_row(run.id, *started, run.state, points, Text(run.label))
+    console.print(table if found else "no runs yet: measure one with 'benchrun --backend torch'", highlight=False)
     return 0
 
 

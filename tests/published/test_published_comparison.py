@@ -43,6 +43,12 @@ def test_points_meet_rows_of_the_same_shape_and_dtype_only() -> None:
     assert "percentile definition: not stated by the source, here linear" in ait.unknown
 
 
+def test_a_table_that_prints_medians_is_laid_beside_our_median() -> None:
+    ours = replace(OURS, head="encoder", engine="torch:eager", batch=1, seq=128, p50_ms=2.96)
+    eager = next(row for row in compare([ours], load("benchrun_h200")) if row.published.engine == "torch:eager")
+    assert eager.published.p50_ms == 5.92 and eager.p50_ratio == pytest.approx(0.5) and eager.avg_ratio is None
+
+
 def test_scenarios_are_named_and_training_meets_training_only() -> None:
     names = [
         scenario_of(each)
