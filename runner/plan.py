@@ -127,7 +127,7 @@ def make_plan(request: SweepRequest, missing: Missing = find_missing, *, ahead: 
     low = "bf16" if all(trains(each) for each in request.workloads) else "fp16"
     dtypes = request.dtypes or (("fp32",) if kind == "cpu" else (low,))
     if kind == "cpu" and "tf32" in dtypes:
-        raise UsageError("--dtype tf32 exists on NVIDIA GPUs only: on a CPU use fp32, or pass --device cuda")
+        raise UsageError("dtype tf32 exists on NVIDIA GPUs only: on a CPU pass --dtype fp32, else --device cuda")
     threads = request.threads or usable_cores()
     request = replace(request, device=device, dtypes=dtypes, threads=threads)
     engines = [find_engine(text, kind) for text in request.backends]

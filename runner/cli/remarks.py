@@ -56,10 +56,8 @@ def _collect(
     """By engine and words, which leave out the figures of a flag's reason."""
     found: dict[tuple[str, str], _Remark] = {}
     for planned in points:
-        engine, shape = (
-            f"{planned.point.backend}:{planned.point.variant}",
-            f"b{planned.point.batch} s{planned.point.seq}",
-        )
+        engine = f"{planned.point.backend}:{planned.point.variant}"
+        shape = f"b{planned.point.batch} s{planned.point.seq}"
         for each in record.by_point[planned.point.key]:
             for words, text in _notes(each.row, told):
                 remark = found.setdefault((engine, words), _Remark("yellow" if each.row.status == "ok" else "red"))

@@ -82,7 +82,7 @@ def plan_lines(plan: Plan, seconds: float, db: str | None, keys: set[str] | None
     request = plan.request
     engines = dict.fromkeys(planned.point.engine for planned in plan.points)
     models = dict.fromkeys(planned.point.model for planned in plan.points)
-    yield f"[bold]engines[/]  {', '.join(engines)} on {request.device}, {request.threads} threads"
+    yield f"[bold]engines[/]  {', '.join(engines)} on {request.device}, {request.threads} thread{'s' if request.threads != 1 else ''}"
     named = escape(", ".join(models))
     named += f" ({escape(named_settings(request.overrides))})" if request.overrides else ""
     yield f"[bold]models[/]   {named}; head {', '.join(request.heads)}; weights {_weights(plan)}; {', '.join(request.dtypes)}"

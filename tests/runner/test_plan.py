@@ -118,7 +118,7 @@ def test_without_a_variant_the_first_one_for_the_device_is_taken(monkeypatch: py
         ({"seqs": ()}, "--seq is empty"),
         ({"heads": ("nosuch",)}, "unknown head 'nosuch': choose from layers, encoder, pooler, qa, classification"),
         ({"dtypes": ("fp64",)}, "unknown dtype 'fp64': choose from fp32, tf32, fp16"),
-        ({"dtypes": ("tf32",)}, "--dtype tf32 exists on NVIDIA GPUs only: on a CPU use fp32"),
+        ({"dtypes": ("tf32",)}, "dtype tf32 exists on NVIDIA GPUs only: on a CPU pass --dtype fp32"),
         ({"dtypes": ("int8",)}, "torch:eager runs fp32, tf32, fp16, bf16, not int8"),
         ({"device": "cuda:7"}, "there is no device 'cuda:7' here: choose from cpu"),
         ({"device": "tpu"}, "there is no device 'tpu' here"),

@@ -113,22 +113,14 @@ def test_a_flag_that_differs_in_its_figures_is_said_once_with_their_range() -> N
         replace(each, point=replace(each.point, backend="torch", variant="eager", batch=2**place))
         for place, each in enumerate(base.points)
     )
-    noise = iter(("1.54", "0.95", "1.2", "1.2", "10.5", "1.1"))
-    rows = tuple(
-        replace(
-            each,
-            row=replace(
-                each.row,
-                status="ok",
-                error=None,
-                flags=("noisy_host",),
-                timed_out=True,
-                telemetry={"reasons": {"noisy_host": f"other processes kept {figure} of 2 cores busy"}},
-            ),
+    rows = []
+    for each, figure in zip(base.measurements, ("1.54", "0.95", "1.2", "1.2", "10.5", None), strict=True):
+        reasons = {"noisy_host": f"other processes kept {figure} of 2 cores busy"} if figure else {}
+        row = replace(
+            each.row, status="ok", error=None, timed_out=True, flags=tuple(reasons), telemetry={"reasons": reasons}
         )
-        for each, figure in zip(base.measurements[:5], noise, strict=False)
-    ) + (replace(base.measurements[5], row=replace(base.measurements[5].row, status="ok", error=None, timed_out=True)),)
-    text = " ".join(shown(replace(base, points=points, measurements=rows), 80).split())
+        rows.append(replace(each, row=row))
+    text = " ".join(shown(replace(base, points=points, measurements=tuple(rows)), 80).split())
     assert text.count("noisy_host") == text.count("stopped by --max-time") == 1
     assert (
         "b1 s4096, b2 s4096, b4 s4096: noisy_host (other processes kept 0.95 to 10.5 of 2 cores busy) (5 of 6 launches)"

@@ -120,7 +120,7 @@ def test_settings_that_are_none(given: dict[str, Any], said: str) -> None:
             "head encoder has no loss for train:adamw to train by: use --head qa or classification",
         ),
         (replace(REQUEST, dtypes=("fp16",)), "unknown dtype 'fp16': choose from fp32, tf32, bf16, fp16-amp"),
-        (replace(REQUEST, dtypes=("tf32",)), "--dtype tf32 exists on NVIDIA GPUs only"),
+        (replace(REQUEST, dtypes=("tf32",)), "dtype tf32 exists on NVIDIA GPUs only"),
         (replace(REQUEST, backends=("ort:cpu",)), "ort:cpu makes no training steps: torch:eager and torch:compile do"),
         (
             replace(REQUEST, backends=("hostile:trainer",), dtypes=("fp16-amp",)),

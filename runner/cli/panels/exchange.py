@@ -14,7 +14,10 @@ panel = typer.Typer()
 
 @panel.command()
 def export(
-    runs: Annotated[list[str], typer.Argument(help="Runs: ids, 'last', or 'last~1' (the one before).", metavar="RUN…", show_default=False)],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Runs: ids, 'last', or 'last~1' (the one before).", metavar="RUN…", show_default=False),
+    ],
     format: Annotated[
         str,
         typer.Option(
