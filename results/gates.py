@@ -132,6 +132,10 @@ def resolve_gate(store: Store, given: str) -> str:
         )
     if not known:
         raise StoreError(f"there is no gate run '{given}': {store.shown} holds none yet")
+    if queries.steps_back(text):
+        raise StoreError(
+            f"there is no gate run '{text}': {store.shown} holds fewer than that; 'benchrun gate ls' lists them"
+        )
     raise StoreError(
         f"there is no gate run '{given}' in {store.shown}; the latest are {', '.join(known)}, or say last or last~1"
     )

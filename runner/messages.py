@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from benchrun.backends.catalogue import ModelSpec
+from benchrun.backends.checkpoints import find_tokenizer
 from benchrun.backends.contract import Point
 from benchrun.runner.protocol import Protocol
 
@@ -94,4 +96,9 @@ def decode_spec(raw: Mapping[str, Any]) -> ModelSpec:
     """A model spec from its JSON form."""
     names = {field.name for field in fields(ModelSpec)}
     values = {name: value for name, value in raw.items() if name in names}
+    if (
+        "tokenizer" not in raw and raw["weights_path"]
+    ):  # the other side of a gate is older than the field, and looked there
+        found = find_tokenizer((Path(raw["weights_path"]),))
+        values["tokenizer"] = str(found) if found else None
     return ModelSpec(**{**values, "overrides": tuple((key, value) for key, value in raw["overrides"])})

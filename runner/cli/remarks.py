@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 NAMED = 3  # points that a remark names; of more only the first and the last
 P99_SAMPLES = 459  # from which on p99 has an upper bound
-_FIGURE = re.compile(r"(\d+(?:\.\d+)?)")
+# a plain number: no version, no power of ten, none with commas
+_FIGURE = re.compile(r"(?<![\d.,])(?<!e-)(?<!e\+)(\d+(?:\.\d+)?)(?![.,]?\d|e[-+]?\d)")
 
 
 @dataclass(slots=True)
 class _Remark:
-    """One thing that is said: of which points, in how many launches, and each time in which words."""
+    """One thing that is said: of which points, by which measurements of how many planned ones, and each time in which words."""
 
     style: str
     shapes: list[str] = field(default_factory=list)
-    launches: int = 0
     planned: int = 0
-    said: list[str] = field(default_factory=list)
+    said: dict[int, str] = field(default_factory=dict)
 
 
 def tell_remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[Text]:
@@ -44,10 +44,18 @@ def tell_remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[
 
 
 def tell_notes(record: RunRecord, points: Iterable[PlannedPoint], told: Collection[str] = ()) -> Iterator[Text]:
-    """A line for each set of remarks that the same points make; without the flags that are `told` elsewhere."""
-    for (engine, shapes, style, often), notes in _group(_collect(record, points, told)).items():
+    """A line for each set of remarks that the same measurements make; without the flags that are `told` elsewhere."""
+    alike: dict[tuple[str, frozenset[int]], list[_Remark]] = {}
+    for (engine, _), remark in _collect(record, points, told).items():
+        alike.setdefault((engine, frozenset(remark.said)), []).append(remark)
+    for (engine, measurements), remarks in alike.items():
+        first = remarks[0]
+        shapes = first.shapes
         named = ", ".join(shapes) if len(shapes) <= NAMED else f"{shapes[0]} … {shapes[-1]} ({len(shapes)} points)"
-        yield Text(f"  {engine} {named}: {'; '.join(notes)}{often}", style=style)
+        several = first.planned > len(shapes)
+        often = f" ({len(measurements)} of {first.planned} launches)" if several else ""
+        notes = "; ".join(fold_figures(list(each.said.values())) for each in remarks)
+        yield Text(f"  {engine} {named}: {notes}{often}", style=first.style)
 
 
 def _collect(
@@ -64,8 +72,7 @@ def _collect(
                 if shape not in remark.shapes:
                     remark.shapes.append(shape)
                     remark.planned += planned.replicates
-                remark.launches += 1
-                remark.said.append(text)
+                remark.said[each.id] = text
     return found
 
 
@@ -86,23 +93,13 @@ def _notes(row: MeasurementRow, told: Collection[str]) -> Iterator[tuple[str, st
         yield text, text
 
 
-def _group(found: dict[tuple[str, str], _Remark]) -> dict[tuple[str, tuple[str, ...], str, str], list[str]]:
-    """Remarks that the same points make equally often, with how often that is where points have several launches."""
-    alike: dict[tuple[str, tuple[str, ...], str, str], list[str]] = {}
-    for (engine, _), remark in found.items():
-        several = remark.planned > len(remark.shapes)
-        often = f" ({remark.launches} of {remark.planned} launches)" if several else ""
-        alike.setdefault((engine, tuple(remark.shapes), remark.style, often), []).append(fold_figures(remark.said))
-    return alike
-
-
 def fold_figures(texts: Sequence[str]) -> str:
-    """Texts that differ in figures at most, as one: `kept 0.95 to 1.54 of 2 cores busy`."""
+    """Texts that differ in figures at most, as one: `kept 0.95–1.54 of 2 cores busy`."""
     pieces = [_FIGURE.split(text) for text in texts]
     if len({tuple(each[::2]) for each in pieces}) > 1:  # the same words with other figures have the same pieces between
         return texts[0]
     folded = []
     for place, values in enumerate(zip(*pieces, strict=True)):
         low, high = (min(values, key=float), max(values, key=float)) if place % 2 else (values[0], values[0])
-        folded.append(low if low == high else f"{low} to {high}")
+        folded.append(low if low == high else f"{low}–{high}")
     return "".join(folded)

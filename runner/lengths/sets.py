@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 class Drawn:
     """Input sets that hold the same lengths in different orders, and facts of the file that they came from.
 
-    `cut_to_seq` counts the lines of a set that were longer than `seq`; `questions` and `windows` are those of the SQuAD file.
+    `cut_to_seq` counts the lines of a set that were longer than `seq`; `questions` and `windows` are those of the SQuAD file,
+    `tokenizer` is the fingerprint of the one that read it.
     """
 
     sets: list[Inputs]
-    facts: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_sets(
@@ -43,7 +44,7 @@ def make_sets(
         lines = parse_lines(text, path)
         tokenizer = open_tokenizer(spec, "lengths:text")
         rows, cut = encode(tokenizer, [lines[place] for place in choose(len(lines), batch, seed)], seq)
-        return Drawn(make_text_inputs(shape, rows, seq, seed), {"cut_to_seq": cut})
+        return Drawn(make_text_inputs(shape, rows, seq, seed), {"cut_to_seq": cut, "tokenizer": tokenizer.fingerprint})
     if lengths.is_squad:
         windows, facts = find_windows(lengths, spec, seq, files)
         rows = [windows[place] for place in choose(len(windows), batch, seed)]
@@ -55,13 +56,13 @@ def make_sets(
 
 def find_windows(
     lengths: Lengths, spec: ModelSpec, seq: int, files: Mapping[str, Any]
-) -> tuple[list[Tokens], dict[str, int]]:
+) -> tuple[list[Tokens], dict[str, Any]]:
     """(ids, token types) of all windows of a SQuAD file at `seq` tokens, in order, and how many there are. Raises UsageError."""
     data = read_squad_source(lengths.source, files)
     tokenizer = open_tokenizer(spec, "lengths:squad")
     windows = make_windows(data.questions, tokenizer, check_windows(seq, tokenizer))
     found: list[Tokens] = [(window.row.ids, window.row.types) for window in windows]
-    return found, {"questions": len(data.questions), "windows": len(found)}
+    return found, {"questions": len(data.questions), "windows": len(found), "tokenizer": tokenizer.fingerprint}
 
 
 def check_windows(seq: int, tokenizer: TextTokenizer) -> WindowRules:

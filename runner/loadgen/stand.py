@@ -174,8 +174,8 @@ def _search(stand: Stand, most: float, least: float, telemetry: Telemetry, story
     if rate is None:
         last = probes[-1]
         raise Impossible(
-            f"no rate keeps a latency limit of {limit_ms:g} ms: at {last.qps:.3g} queries a second, {LEAST_LOAD:.0%} of what single "
-            f"samples would allow, the 99th percentile is {last.p99_ms:.4g} ms already, so allow more with --latency-limit"
+            f"no rate keeps a latency limit of {limit_ms:g} ms: at {last.qps:.3g} queries a second, the lightest load that is "
+            f"tried, the 99th percentile is {last.p99_ms:.4g} ms already, so allow more with --latency-limit"
         )
     best = outcome = _run(stand, rate, telemetry, story)
     runs = [_full_run(outcome)]
@@ -225,7 +225,7 @@ def _too_short(outcome: Outcome) -> bool:
 
 
 def _too_few(outcome: Outcome) -> bool:
-    """Whether a run kept the limit, but with fewer queries than LoadGen's early stopping needs for a p99: no other rate has more."""
+    """Whether a run kept the limit, but with fewer queries than LoadGen's early stopping needs for a p99: no lower rate has more."""
     read = outcome.read
     if read is None or read.host is None or read.host.n is None:
         return False

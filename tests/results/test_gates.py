@@ -96,6 +96,10 @@ def test_gates_are_found_by_any_part_of_their_id(location: str) -> None:
             add_gate(store, row, sides(), [])
         assert resolve_gate(store, "last") == "20260302-100000-hhhh"
         assert resolve_gate(store, "last~1") == GATE.id
+        with pytest.raises(
+            StoreError, match=r"no gate run 'last~7': .* holds fewer than that; 'benchrun gate ls' lists them"
+        ):
+            resolve_gate(store, "last~7")
         assert resolve_gate(store, "GGGG") == GATE.id == resolve_gate(store, GATE.id)
         with pytest.raises(StoreError, match="fits 2 gate runs"):
             resolve_gate(store, "2026")

@@ -214,7 +214,10 @@ def test_a_text_goes_through_the_models_tokenizer(tmp_path: Path) -> None:
     asked = parse_workload(f"lengths:text:{path}")
     drawn = make_sets(asked, minilm(), "encoder", 8, 12, 0, {asked.source: str(path)})
     assert len(drawn.sets) == 4
-    assert drawn.facts == {"cut_to_seq": 6}  # 3 of the 4 lines have more than 12 tokens, and each comes twice
+    assert drawn.facts == {
+        "cut_to_seq": 6,
+        "tokenizer": TextTokenizer(MINILM).fingerprint,
+    }  # 3 of the 4 lines have more than 12 tokens, and each comes twice
     first = drawn.sets[0]
     assert sorted(first.lengths) == [6, 6, *[12] * 6]
     row = first.lengths.index(6)
@@ -263,7 +266,8 @@ def test_windows_are_those_of_the_accuracy_task(squad: Path, seq: int) -> None:
     assert task.facts["windows"] == len(rows) > task.facts["questions"] and max(len(ids) for ids, _ in rows) == seq
 
     drawn = make_sets(asked, minilm(), "encoder", len(rows), seq, 3, files)
-    assert drawn.facts == {"questions": task.facts["questions"], "windows": len(rows)}
+    told = {"questions": task.facts["questions"], "windows": len(rows), "tokenizer": tokenizer.fingerprint}
+    assert drawn.facts == told
     for inputs in drawn.sets:  # as many as there are: every window once
         found = [
             (tuple(ids[:n].tolist()), tuple(types[:n].tolist()))

@@ -187,7 +187,7 @@ def test_a_backlog_that_grows_is_not_kept_up_with() -> None:
         ),
         (
             Traffic("server"),
-            "queries a second, 10% of what single samples would allow, the 99th percentile is 400 ms already",
+            "queries a second, the lightest load that is tried, the 99th percentile is 400 ms already",
         ),
         (
             Traffic("server", rate=5000),

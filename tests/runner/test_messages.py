@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,17 @@ def test_a_planned_point_survives_the_pipe() -> None:
     newer = json.loads(line)
     newer["spec"]["something"] = "newer"
     assert decode_assignment(json.dumps(newer)).spec == planned.spec
+
+
+def test_an_older_parent_that_names_no_tokenizer_means_the_one_beside_the_weights(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "vocab.txt"):
+        (tmp_path / name).touch()
+    spec = replace(named_spec("tiny", "qa"), weights_path=str(tmp_path), tokenizer=str(tmp_path))
+    line = json.loads(encode_assignment(Assignment(spec, 128, (), Protocol())))
+    del line["spec"]["tokenizer"]
+    assert decode_assignment(json.dumps(line)).spec == spec
+    (tmp_path / "vocab.txt").unlink()
+    assert decode_assignment(json.dumps(line)).spec.tokenizer is None
 
 
 def test_somebody_elses_text_becomes_one_printable_line() -> None:

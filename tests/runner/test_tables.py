@@ -123,18 +123,32 @@ def test_a_flag_that_differs_in_its_figures_is_said_once_with_their_range() -> N
     text = " ".join(shown(replace(base, points=points, measurements=tuple(rows)), 80).split())
     assert text.count("noisy_host") == text.count("stopped by --max-time") == 1
     assert (
-        "b1 s4096, b2 s4096, b4 s4096: noisy_host (other processes kept 0.95 to 10.5 of 2 cores busy) (5 of 6 launches)"
+        "b1 s4096, b2 s4096, b4 s4096: noisy_host (other processes kept 0.95–10.5 of 2 cores busy) (5 of 6 launches)"
         in text
     )
     assert "stopped by --max-time (6 of 6 launches)" in text
+
+
+def test_what_different_launches_say_stands_on_lines_of_its_own() -> None:
+    base = record(2, 143.4, "host")
+    one, other = (
+        replace(each.row, flags=flags, settled=settled)
+        for each, flags, settled in zip(base.measurements, (("throttled",), ()), (True, False), strict=False)
+    )
+    rows = (replace(base.measurements[0], row=one), replace(base.measurements[1], row=other), *base.measurements[2:])
+    text = shown(replace(base, measurements=rows), 80)
+    assert "throttled (1 of 2 launches)" in text and "warm-up did not settle (1 of 2 launches)" in text
 
 
 @pytest.mark.parametrize(
     ("texts", "folded"),
     [
         (["a 1 of 2"], "a 1 of 2"),
-        (["a 9.5 of 2", "a 10 of 2", "a 1 of 2"], "a 1 to 10 of 2"),
+        (["a 9.5 of 2", "a 10 of 2", "a 1 of 2"], "a 1–10 of 2"),
         (["3 s", "3 s"], "3 s"),
+        (["from 345 to 1980 MHz", "from 1755 to 1980 MHz"], "from 345–1755 to 1980 MHz"),
+        (["0.1 s of 2 s", "3.0 s of 30 s"], "0.1–3.0 s of 2–30 s"),
+        (["since 2.1.0, 1e-05, 1,200", "since 2.1.0, 1e-05, 1,200"], "since 2.1.0, 1e-05, 1,200"),
         (["no figure", "no figure"], "no figure"),
     ],
 )

@@ -179,7 +179,7 @@ def gate_run(
 
 
 GateId = Annotated[
-    str, typer.Argument(help="A gate's id, the start of it, its last part, or 'last'.", show_default=False)
+    str, typer.Argument(help="A gate's id, the start of it, its last part, 'last', or 'last~1'.", show_default=False)
 ]
 
 

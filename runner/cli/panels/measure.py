@@ -120,7 +120,8 @@ def run_sweep(
     ] = None,
     label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Measure what this run still lacks: an id or 'last'.", rich_help_panel="Where")
+        str | None,
+        typer.Option(help="Measure what this run still lacks: an id, 'last', or 'last~1'.", rich_help_panel="Where"),
     ] = None,
     db: Db = None,
     dry_run: Annotated[
@@ -326,7 +327,8 @@ def loadgen(
     config: Annotated[Path | None, typer.Option(help="TOML file.", rich_help_panel="Where")] = None,
     label: Annotated[str | None, typer.Option(help="A name for the run.", rich_help_panel="Where")] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Measure what this run still lacks: an id or 'last'.", rich_help_panel="Where")
+        str | None,
+        typer.Option(help="Measure what this run still lacks: an id, 'last', or 'last~1'.", rich_help_panel="Where"),
     ] = None,
     db: Db = None,
     dry_run: Annotated[
