@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchrun.runner.cli import INTERRUPTED
 from benchrun.runner.cli.gate_reports import ReportFiles, check_files, deliver
+from benchrun.runner.durations import describe_seconds
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.launches import CONFIRM, WARMUP
 from benchrun.runner.gate.limits import parse_limit
-from benchrun.runner.gate.reports.wording import duration
 from benchrun.runner.gate.request import AcceptanceRequest, GateRequest, SideRequest, check_gate
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.lists import parse_names
@@ -302,7 +302,7 @@ class GateProgress:
 
 def _lasting(seconds: float) -> str:
     """What is known to come takes about so long; empty where that is not known."""
-    return f" · about {duration(seconds)} left" if seconds >= 1 else ""
+    return f" · about {describe_seconds(seconds)} left" if seconds >= 1 else ""
 
 
 @contextmanager

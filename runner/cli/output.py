@@ -18,7 +18,8 @@ from rich.text import Text
 from benchrun.results.document import VERSION
 from benchrun.results.plain import plain_json
 from benchrun.runner.cli.layout_table import layout_tables
-from benchrun.runner.cli.tables import describe_seconds, plan_lines, point_name, run_header, run_tables
+from benchrun.runner.cli.tables import plan_lines, point_name, run_header, run_tables
+from benchrun.runner.durations import describe_seconds
 from benchrun.runner.estimate import point_seconds
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from benchrun.results.document import between_launches
 from benchrun.results.statistics import mean_of_known
 from benchrun.runner.cli.ceiling_remarks import ceiling_remarks
 from benchrun.runner.cli.remarks import tell_remarks
+from benchrun.runner.durations import describe_seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,13 +47,6 @@ def point_name(point: Point | PointRow) -> str:
 def named_settings(settings: Mapping[str, object]) -> str:
     """`hidden_act=relu, num_hidden_layers=6`."""
     return ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
-
-
-def describe_seconds(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def milliseconds(value: float | None) -> str:

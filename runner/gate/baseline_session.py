@@ -166,7 +166,17 @@ def _plan_again(record: RunRecord, request: GateRequest, place: Place) -> tuple[
 
     threads = request.sweep.get("threads")
     requests = read_requests(record.run.request)
-    requests = [replace(each, try_all=True, launches=1, threads=threads or each.threads) for each in requests]
+    timeout = request.sweep.get("timeout")
+    requests = [
+        replace(
+            each,
+            try_all=True,
+            launches=1,
+            threads=each.threads if threads is None else threads,
+            timeout_s=each.timeout_s if timeout is None else float(timeout),
+        )
+        for each in requests
+    ]
     for each in requests:
         refuse_loadgen(planned.point.workload for planned in make_plan(each, collect).points)
     told = introduce(place.python, asked, place.environment, shown=place.label)

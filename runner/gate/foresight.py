@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchrun.runner.durations import describe_seconds
 from benchrun.runner.gate.launches import SCREEN, SIDES, WARMUP
-from benchrun.runner.gate.reports.wording import duration
 from benchrun.runner.gate.schedule import LaunchOrder
 from benchrun.runner.gate.settings import GateSettings
 
@@ -63,7 +63,7 @@ def foresee_end(
     last_pair = 2 * ((len(ahead) - 1) // 2)  # the limit is looked at before a pair; one that has begun is taken whole
     if elapsed_s + estimate_seconds(taken, ahead[:last_pair], whole=whole) >= limit_s:
         return (
-            f"{given} will not be enough: at this pace the launches known to come take about {duration(left_s)} more, and what "
+            f"{given} will not be enough: at this pace the launches known to come take about {describe_seconds(left_s)} more, and what "
             f"lacks launches is INCONCLUSIVE; allow {math.ceil((elapsed_s + left_s) / 60)} min at least, or measure fewer points"
         )
     if stage != SCREEN:

@@ -171,16 +171,19 @@ def label_commands(commands: Mapping[Side, str]) -> dict[Side, str]:
         return {side: _cut(commands[side]) for side in SIDES}
     start = _count_alike(base, new)
     end = _count_alike(base[start:][::-1], new[start:][::-1])
-    start -= start > 0 and any(len(each) - end == start for each in words.values())  # one is the other and a word more
-    shown = {}
-    for side in SIDES:
-        differ = " ".join(words[side][start : len(words[side]) - end])
-        shown[side] = f"{'… ' if start else ''}{_cut(differ)}{' …' if end else ''}"
-    return shown
+    if any(len(each) - end == start for each in words.values()):  # one is the other and words more: it needs a name too
+        start, end = (start, end - 1) if end else (start - 1, end)
+    differ = {side: " ".join(words[side][start : len(words[side]) - end]) for side in SIDES}
+    if len({_cut(each) for each in differ.values()}) == 1:  # what differs is further back than a label reaches
+        alike = _count_alike(differ["base"], differ["new"])
+        alike = min(alike, min(map(len, differ.values())) - LABEL // 3)  # one may be the other and more
+        alike = differ["base"].rfind("/", alike - LABEL // 3, alike) + 1 or alike
+        differ = {side: f"…{each[alike:]}" for side, each in differ.items()}
+    return {side: f"{'… ' if start else ''}{_cut(differ[side])}{' …' if end else ''}" for side in SIDES}
 
 
 def _count_alike(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many words both begin with."""
+    """How many words, or letters, both begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 

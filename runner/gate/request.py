@@ -11,6 +11,7 @@ from benchrun.runner.gate.command_side import FORMATS
 from benchrun.runner.gate.launches import GATED_BY_DEFAULT, METRICS
 from benchrun.runner.gate.limits import Limit
 from benchrun.runner.gate.settings import GateSettings
+from benchrun.runner.lists import LARGEST
 from benchrun.runner.loadgen.traffic import KIND
 
 FOREIGN_METRICS = ("p50",)  # a suite of pytest-benchmark times calls, it has no back-to-back rate
@@ -92,22 +93,30 @@ def check_gate(request: GateRequest) -> None:
     if (base.command is None) != (new.command is None):
         raise UsageError("--base-cmd and --new-cmd go together: give both, or --cmd for one command on both sides")
     if request.foreign:
-        if request.cmd_format not in FORMATS:
-            raise UsageError(f"unknown --cmd-format {request.cmd_format!r}: choose from {', '.join(FORMATS)}")
-        if base.options or new.options:
-            raise UsageError("--base-opt and --new-opt belong to sweeps: put what differs into the commands")
-        extra = sorted(set(request.sweep) - {"threads", "timeout", "db", "label"})
-        if extra:
-            raise UsageError(f"a command measures what it measures: leave --{extra[0]} out")
-        foreign = [name for name in request.metrics if name != "p50"]
-        if foreign:
-            raise UsageError(f"a suite of pytest-benchmark gates by p50 only, not by {', '.join(foreign)}")
+        _check_commands(request)
     _check_bounds(request.settings)
     unknown = [name for name in request.metrics if name not in METRICS]
     if unknown:
         raise UsageError(f"the gate cannot go by {', '.join(unknown)}: choose from {', '.join(METRICS)}")
     if request.seed is not None and not 0 <= request.seed <= LARGEST_SEED:
         raise UsageError(f"--seed {request.seed}: it must be from 0 to {LARGEST_SEED}")
+
+
+def _check_commands(request: GateRequest) -> None:
+    if request.cmd_format not in FORMATS:
+        raise UsageError(f"unknown --cmd-format {request.cmd_format!r}: choose from {', '.join(FORMATS)}")
+    if request.base.options or request.new.options:
+        raise UsageError("--base-opt and --new-opt belong to sweeps: put what differs into the commands")
+    extra = sorted(set(request.sweep) - {"threads", "timeout", "db", "label"})
+    if extra:
+        raise UsageError(f"a command measures what it measures: leave --{extra[0]} out")
+    for name in ("timeout", "threads"):
+        given = request.sweep.get(name)
+        if given is not None and not 1 <= given <= LARGEST:
+            raise UsageError(f"--{name} {given}: it must be from 1 to {LARGEST}")
+    foreign = [name for name in request.metrics if name != "p50"]
+    if foreign:
+        raise UsageError(f"a suite of pytest-benchmark gates by p50 only, not by {', '.join(foreign)}")
 
 
 def _check_bounds(settings: GateSettings) -> None:

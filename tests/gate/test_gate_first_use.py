@@ -87,6 +87,23 @@ def test_a_program_of_another_environment_is_refused(tmp_path: Path) -> None:
             "/opt/a/long/path/to/envs/bin/python -m pytest bench --benchmark-json {out} --fast",
             ("… {out}", "… {out} --fast"),
         ),
+        (
+            "python -m pytest tests/benchmarks --benchmark-only --benchmark-json {out} -k encoder",
+            "taskset -c 1 python -m pytest tests/benchmarks --benchmark-only --benchmark-json {out} -k encoder",
+            ("python …", "taskset -c 1 python …"),
+        ),
+        (
+            "python -m pytest tests/benchmarks --benchmark-only --benchmark-json {out} -k encoder -x",
+            "python -m pytest tests/benchmarks --benchmark-only --benchmark-json {out} -x",
+            ("… -k encoder -x", "… -x"),
+        ),
+        (
+            f"/home/{'somebody/' * 8}old/bin/python bench.py {{out}}",
+            f"/home/{'somebody/' * 8}new/bin/python bench.py {{out}}",
+            ("…somebody/old/bin/python …", "…somebody/new/bin/python …"),
+        ),
+        ("y" * 70 + "1 {out}", "y" * 70 + "2 {out}", (f"…{'y' * 19}1 …", f"…{'y' * 19}2 …")),
+        (f"run {{out}} {'y' * 70}", f"run {{out}} {'y' * 70} z", (f"… …{'y' * 20}", f"… …{'y' * 20} z")),
         ("x" * 70, "x" * 70, ("x" * 59 + "…", "x" * 59 + "…")),
         ("a " * 40, "b " * 40, ("a " * 29 + "a…", "b " * 29 + "b…")),
     ],

@@ -236,6 +236,9 @@ def test_a_new_benchmark_is_listed(gate: Gate) -> None:
         ({"sweep": {"batch": "1"}}, "leave --batch out"),
         ({"cmd_format": "json"}, "unknown --cmd-format"),
         ({"seed": -1}, "--seed -1"),
+        ({"sweep": {"timeout": 1e10}}, "--timeout 10000000000.0: it must be from 1 to"),
+        ({"sweep": {"timeout": 0.0}}, "--timeout 0.0: it must be from 1 to"),
+        ({"sweep": {"threads": 0}}, "--threads 0: it must be from 1 to"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(gate: Gate, store: Store, changes: dict[str, Any], message: str) -> None:

@@ -13,10 +13,10 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from benchrun.runner.durations import describe_seconds
 from benchrun.runner.gate.reports.wording import (
     DASH,
     change,
-    duration,
     explain,
     finds,
     interval,
@@ -165,7 +165,7 @@ def shorten_names(names: dict[str, str]) -> tuple[dict[str, str], str]:
 def _stored(outcome: GateOutcome, db: str) -> tuple[str, str]:
     count = outcome.verdict.launches
     beside = " beside the discarded ones" if outcome.kind == "session" and outcome.settings.warmup else ""
-    took = f", {duration(outcome.seconds)}" if outcome.seconds is not None else ""
+    took = f", {describe_seconds(outcome.seconds)}" if outcome.seconds is not None else ""
     where = f" --db {shlex.quote(db)}" if db else ""
     return (
         f"{count} launch{'es' if count != 1 else ''}{beside}{took}",

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from benchrun.runner.durations import describe_seconds
 from benchrun.runner.gate.noise import MetricNoise, NoiseReport
 from benchrun.runner.gate.reports.terminal import shorten_names
-from benchrun.runner.gate.reports.wording import DASH, clean_name, duration, percent
+from benchrun.runner.gate.reports.wording import DASH, clean_name, percent
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.variance import is_drifting
 from benchrun.runner.gate.welch import round_significant
@@ -77,7 +78,7 @@ def sentences(report: NoiseReport, settings: GateSettings) -> list[str]:
     ]
     cost = (
         f"On unchanged code it costs about {report.gate_launches:.3g} launches a point, both sides"
-        + (f", {duration(report.gate_s)} for these points" if math.isfinite(report.gate_s) else "")
+        + (f", {describe_seconds(report.gate_s)} for these points" if math.isfinite(report.gate_s) else "")
         + "."
     )
     if report.settles:

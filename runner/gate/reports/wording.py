@@ -170,11 +170,6 @@ def needs_words(point: PointVerdict) -> bool:
     return point.verdict in ("FAIL", *UNDECIDED) or any(each.check_work for each in point.metrics)
 
 
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
 def unit(metric: str) -> str:
     """Of a metric's figures."""
     return "seq/s" if metric == "throughput" else "ms"
