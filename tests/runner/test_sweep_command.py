@@ -116,7 +116,7 @@ def test_the_document_is_all_of_standard_output(main_job: Outcome, main_bench: B
 
 def test_the_plan_is_said_before_and_the_progress_meanwhile(main_job: Outcome, main_bench: Bench) -> None:
     for words in (
-        "torch:eager on cpu, 1 threads",
+        "torch:eager on cpu, 1 thread",
         "tiny; head encoder; weights random:0; fp32",
         "batch 1,2 × seq 16,32",
         "4 to measure",
