@@ -83,6 +83,7 @@ def gate(settings: Mapping[str, Any], options: GateOptions) -> int:
             folder=Path.cwd(),
             cache=default_cache().root,
             tell=progress.tell,
+            warn=progress.warn,
             listen=progress.launch,
             listen_point=progress.point,
             progress_s=progress.interval_s,
@@ -269,6 +270,10 @@ class GateProgress:
         """A remark."""
         self._console.print(text, highlight=False, markup=False)
 
+    def warn(self, text: str) -> None:
+        """A remark that asks for a decision."""
+        self.tell(f"benchrun: {text}")
+
     def launch(self, update: GateUpdate) -> None:
         """A launch begins, or has ended."""
         order = update.order
@@ -285,7 +290,7 @@ class GateProgress:
         went = f"{count} · {update.seconds:.1f} s"
         self.tell(f"launch {update.taken}{known} · {stage} · {order.side} · {went}{_lasting(update.left_s)}{told}")
         if update.warning:
-            self.tell(f"benchrun: {update.warning}")
+            self.warn(update.warning)
 
     def point(self, update: Update) -> None:
         """A point inside a launch."""

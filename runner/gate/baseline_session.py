@@ -13,7 +13,7 @@ from benchrun.runner.gate.acceptance import find_acceptance, find_strangers
 from benchrun.runner.gate.baseline import StoredSession, StoredVerdict, judge_stored
 from benchrun.runner.gate.interpreters import Introduction, introduce
 from benchrun.runner.gate.launches import METRICS, SCREEN, GatePlan, Launch, PlannedPoint, Reading
-from benchrun.runner.gate.limits import Evidence, Limit, LimitOutcome, LimitVerdict, judge_limit
+from benchrun.runner.gate.limits import LimitVerdict, Standing, judge_limits
 from benchrun.runner.gate.outcome import CROSS_SESSION, GateOutcome, GateSide
 from benchrun.runner.gate.preparation import (
     Place,
@@ -101,7 +101,10 @@ def run_baseline(request: GateRequest, store: Store, around: Surroundings) -> Ga
     gate_plan = GatePlan(base=base.subject, new=subject, points=points, metrics=request.gated_metrics())
     mine = {each.key: here[each.key] for each in points if each.in_new}
     known = _find_sessions(store, [each.key for each in points], record.run.environment.fingerprint)
-    more = {"sessions": sorted({name for shelf in known.values() for name in shelf.sessions})}
+    more = {
+        "sessions": sorted({name for shelf in known.values() for name in shelf.sessions}),
+        "launches": request.baseline_launches,
+    }
     keys = {each.key: (each.key, each.key if each.in_new else None) for each in points}
     draft = draft_gate(
         request,
@@ -127,7 +130,9 @@ def run_baseline(request: GateRequest, store: Store, around: Surroundings) -> Ga
         around.listen_point,
         around.progress_s,
     )
-    session = GateSession(store, gate_id, request.settings, draft.seed, {"new": side}, None, around.listen)
+    session = GateSession(
+        store, gate_id, request.settings, draft.seed, {"new": side}, None, around.listen, around.clock
+    )
     return _conduct(store, draft, session, known, list(mine), request.baseline_launches)
 
 
@@ -209,11 +214,26 @@ def redecide_baseline(store: Store, record: GateRecord, draft: GateDraft, stoppe
 def judge_baseline(
     draft: GateDraft, launches: Sequence[Launch], known: Mapping[str, _Shelf], stopped: str
 ) -> GateVerdict:
-    """The verdict of all points against the stored session. Pure."""
-    limited = [_judge_limit(draft, limit, launches, stopped) for limit in draft.limits]
+    """The verdict of all points against the stored session; INCONCLUSIVE where the run was ended before its last launch.
+    Pure.
+    """
+    planned = draft.plan.points
+    readings = [_find_readings(each, launches) for each in planned]
+    asked = [sum(each.key in launch.points for launch in launches) for each in planned]
+    standings = [
+        _find_standing(draft, each, own, count, stopped)
+        for each, own, count in zip(planned, readings, asked, strict=True)
+    ]
+    limited = judge_limits(
+        draft.limits,
+        standings,
+        [[reading for _, reading in own] for own in readings],
+        [each.device_class for each in planned],
+        draft.settings,
+    )
     points = tuple(
-        _judge_point(draft, each, launches, known.get(each.key), stopped, tuple(limit[at] for limit in limited))
-        for at, each in enumerate(draft.plan.points)
+        _judge_point(draft, each, count, own, standing, known.get(each.key), limits)
+        for each, count, own, standing, limits in zip(planned, asked, readings, standings, limited, strict=True)
     )
     ordered = tuple(sorted(points, key=lambda each: each.point))
     names = [(each.key, each.label) for each in draft.plan.points]
@@ -236,14 +256,12 @@ def judge_baseline(
 def _judge_point(
     draft: GateDraft,
     point: PlannedPoint,
-    launches: Sequence[Launch],
+    asked: int,
+    readings: Sequence[tuple[Launch, Reading]],
+    standing: Standing | None,
     shelf: _Shelf | None,
-    stopped: str,
     limits: tuple[LimitVerdict, ...],
 ) -> PointVerdict:
-    readings = _find_readings(point, launches)
-    asked = sum(point.key in each.points for each in launches)
-    standing = _find_standing(draft, point, readings, asked, stopped)
     metrics = tuple(_judge_metric(draft, name, point, readings, standing, shelf) for name in draft.plan.metrics)
     reasons: tuple[tuple[Verdict, str], ...] = (
         *((each.verdict, each.reason) for each in metrics),
@@ -264,23 +282,6 @@ def _judge_point(
     )
 
 
-def _judge_limit(draft: GateDraft, limit: Limit, launches: Sequence[Launch], stopped: str) -> list[LimitVerdict]:
-    """One limit at every point; where the launches themselves are missing or invalid, so is the limit."""
-    verdicts: dict[int, LimitVerdict] = {}
-    evidence: dict[int, Evidence] = {}
-    for at, point in enumerate(draft.plan.points):
-        readings = _find_readings(point, launches)
-        asked = sum(point.key in each.points for each in launches)
-        standing = _find_standing(draft, point, readings, asked, stopped)
-        if standing is not None:
-            verdicts[at] = LimitVerdict(limit=limit.text, verdict=standing[0], reason=standing[1])
-        else:
-            values = tuple(float(getattr(each, limit.column) or "nan") for _, each in readings)
-            evidence[at] = Evidence(values, sum(each.n for _, each in readings), point.device_class)
-    verdicts.update(zip(evidence, judge_limit(limit, list(evidence.values()), draft.settings), strict=True))
-    return [verdicts[at] for at in range(len(draft.plan.points))]
-
-
 def _find_readings(point: PlannedPoint, launches: Sequence[Launch]) -> list[tuple[Launch, Reading]]:
     return [(each, reading) for each in launches for reading in each.readings if reading.point == point.key]
 
@@ -290,7 +291,7 @@ def _judge_metric(
     name: str,
     point: PlannedPoint,
     readings: Sequence[tuple[Launch, Reading]],
-    standing: tuple[LimitOutcome, str] | None,
+    standing: Standing | None,
     shelf: _Shelf | None,
 ) -> MetricVerdict:
     baseline = str(draft.base.details.get("session", ""))
@@ -317,15 +318,16 @@ def _judge_metric(
 
 def _find_standing(
     draft: GateDraft, point: PlannedPoint, readings: Sequence[tuple[Launch, Reading]], asked: int, stopped: str
-) -> tuple[LimitOutcome, str] | None:
+) -> Standing | None:
     """The verdict that a point gets before any statistics; None where they decide."""
     if not point.in_new:
         return "MISSING", "it can no longer be planned on the new side"
     lost = [each for _, each in readings if each.status not in ("ok", "invalid")]
     if lost:
         return "MISSING", f"{lost[0].status}: {lost[0].error}" if lost[0].error else lost[0].status
-    if stopped and asked < 2:
-        return "INCONCLUSIVE", f"{asked} of at least 2 launches, {describe_stop(stopped)}"
+    planned = int((draft.request or {}).get("launches", 0))  # 0: an early version did not say
+    if stopped and (asked < planned or not planned):
+        return "INCONCLUSIVE", f"{asked}{f' of {planned}' if planned else ''} launches, {describe_stop(stopped)}"
     if len(readings) < max(2, asked):
         return "MISSING", f"{len(readings)} of {asked} launches"
     few = [each for _, each in readings if each.n < draft.settings.min_samples]

@@ -9,7 +9,7 @@ from benchrun.runner.gate.acceptance import Acceptance, find_acceptance, find_st
 from benchrun.runner.gate.case import Case
 from benchrun.runner.gate.confirm import confirm_points
 from benchrun.runner.gate.launches import GatePlan, Launch
-from benchrun.runner.gate.limits import Evidence, Limit, LimitVerdict, judge_limit
+from benchrun.runner.gate.limits import Limit, LimitVerdict, Standing, judge_limits
 from benchrun.runner.gate.screen import screen_points
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.table import tabulate
@@ -19,6 +19,7 @@ from benchrun.runner.gate.verdict import (
     GateVerdict,
     PointVerdict,
     Verdict,
+    describe_stop,
     find_exit_code,
     find_worst,
 )
@@ -46,11 +47,8 @@ def decide(
     broken = table.broken[0] if table.broken else control.reason
     case = Case(plan, settings, table, screen, confirm_points(table, settings, screen), stopped, broken)
     standings = [case.standing(j) for j in range(len(table.points))]
-    limited = [_judge_limit(case, limit, standings) for limit in limits]
-    points = tuple(
-        _judge_point(case, j, standings[j], tuple(each[j] for each in limited), acceptances)
-        for j in range(len(table.points))
-    )
+    limited = _judge_limits(case, limits, standings)
+    points = tuple(_judge_point(case, j, standings[j], limited[j], acceptances) for j in range(len(table.points)))
     return GateVerdict(
         verdict=find_worst([*(each.verdict for each in points), *(("INVALID",) if broken else ())]),
         exit_code=find_exit_code(points, broken=bool(broken)),
@@ -105,23 +103,30 @@ def _judge_point(
     )
 
 
-def _judge_limit(case: Case, limit: Limit, standings: Sequence[tuple[Verdict | None, str]]) -> list[LimitVerdict]:
-    """One limit at every point; where the launches themselves are missing or invalid, so is the limit."""
-    mask = case.measured()
-    verdicts: dict[int, LimitVerdict] = {}
-    evidence: dict[int, Evidence] = {}
-    for j, (point, (outcome, reason)) in enumerate(zip(case.table.points, standings, strict=True)):
-        if outcome == "MISSING" or outcome == "INVALID":
-            verdicts[j] = LimitVerdict(limit=limit.text, verdict=outcome, reason=reason)
-        elif case.broken:
-            verdicts[j] = LimitVerdict(limit=limit.text, verdict="INVALID", reason=case.broken)
-        else:
-            readings = [case.table.readings[int(i) * len(case.table.points) + j] for i in mask[:, j].nonzero()[0]]
-            values = tuple(float(getattr(each, limit.column) or "nan") for each in readings)
-            evidence[j] = Evidence(values, sum(each.n for each in readings), point.device_class)
-    judged = judge_limit(limit, list(evidence.values()), case.settings)
-    verdicts.update(zip(evidence, judged, strict=True))
-    return [verdicts[j] for j in range(len(case.table.points))]
+def _judge_limits(
+    case: Case, limits: Sequence[Limit], standings: Sequence[tuple[Verdict | None, str]]
+) -> list[tuple[LimitVerdict, ...]]:
+    """The limits at every point, new ones too."""
+    points, mask = case.table.points, case.measured()
+    readings = [
+        [case.table.readings[int(i) * len(points) + j] for i in mask[:, j].nonzero()[0]] for j in range(len(points))
+    ]
+    held = [_stand_for_limits(case, j, standings[j]) for j in range(len(points))]
+    return judge_limits(limits, held, readings, [each.device_class for each in points], case.settings)
+
+
+def _stand_for_limits(case: Case, j: int, standing: tuple[Verdict | None, str]) -> Standing | None:
+    """Where launches of a point are missing, invalid or were cut short, so are its limits; None where they are judged."""
+    outcome, reason = standing
+    if outcome == "MISSING" or outcome == "INVALID" or outcome == "INCONCLUSIVE":
+        return outcome, reason
+    if case.broken:
+        return "INVALID", case.broken
+    # no base to compare with: how far it came is not asked before
+    taken, wanted = int((case.table.asked[:, j] & case.table.new).sum()), case.settings.screen_launches
+    if outcome == "NEW" and case.stopped and taken < wanted:
+        return "INCONCLUSIVE", f"{taken} of {wanted} launches, {describe_stop(case.stopped)}"
+    return None
 
 
 def _show_control(control: Control) -> ControlVerdict:

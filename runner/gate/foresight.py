@@ -49,9 +49,11 @@ def foresee_end(
     elapsed_s: float,
     *,
     whole: bool = False,
+    confirms: bool = True,
 ) -> str:
     """One sentence where `max_minutes` will end the run too early, or leave no time to confirm an alarm; empty where it
-    will not, or where that is not known yet. `ahead`: all launches that are known to come.
+    will not, or where that is not known yet. `ahead`: all launches that are known to come. `confirms`: an alarm has to
+    repeat on fresh launches (not against a stored run).
     """
     if settings.max_minutes is None or not ahead:
         return ""
@@ -60,16 +62,17 @@ def foresee_end(
     if {each.side for each in ahead} - {each.order.side for each in taken if each.order.stage == stage}:
         return ""  # the other stage's launches had other points: too little to warn by
     left_s = estimate_seconds(taken, ahead, whole=whole)
-    last_pair = 2 * ((len(ahead) - 1) // 2)  # the limit is looked at before a pair; one that has begun is taken whole
-    if elapsed_s + estimate_seconds(taken, ahead[:last_pair], whole=whole) >= limit_s:
+    before = _find_last_pair(taken, ahead)
+    if before is not None and elapsed_s + estimate_seconds(taken, ahead[:before], whole=whole) >= limit_s:
         return (
             f"{given} will not be enough: at this pace the launches known to come take about {describe_seconds(left_s)} more, and what "
             f"lacks launches is INCONCLUSIVE; allow {math.ceil((elapsed_s + left_s) / 60)} min at least, or measure fewer points"
         )
-    if stage != SCREEN:
+    if stage != SCREEN or not confirms:
         return ""
-    confirming_s = left_s + estimate_seconds(taken, _confirm_one(ahead[0], settings), whole=whole)
-    if elapsed_s + confirming_s >= limit_s:
+    confirming = _confirm_one(ahead[0], settings)
+    confirming_s = left_s + estimate_seconds(taken, confirming, whole=whole)
+    if elapsed_s + left_s + estimate_seconds(taken, confirming[: -len(SIDES)], whole=whole) >= limit_s:
         return (
             f"{given} leaves no time at this pace to confirm an alarm, which takes {2 * settings.confirm_launches_min} launches more: what "
             f"looks slower would be INCONCLUSIVE, never FAIL; allow {math.ceil((elapsed_s + confirming_s) / 60)} min at least"
@@ -86,6 +89,15 @@ def foresee_room(settings: GateSettings) -> str:
         f"max_launches {settings.max_launches} leaves no room to confirm an alarm, which takes {needed} launches in all: what "
         "looks slower is INCONCLUSIVE, never FAIL"
     )
+
+
+def _find_last_pair(taken: Sequence[TimedLaunch], ahead: Sequence[LaunchOrder]) -> int | None:
+    """Where in `ahead` the last pair begins; None where it has begun. The limit is looked at before a pair, and one that
+    has begun is taken whole.
+    """
+    pairs = [(each.stage, each.pair) for each in ahead]
+    begun = taken[-1].order
+    return None if pairs[-1] == (begun.stage, begun.pair) else pairs.index(pairs[-1])
 
 
 def _confirm_one(like: LaunchOrder, settings: GateSettings) -> list[LaunchOrder]:

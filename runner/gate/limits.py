@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchrun.runner.errors import UsageError
-from benchrun.runner.gate.launches import METRICS, Metric
+from benchrun.runner.gate.launches import METRICS, Metric, Reading
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.welch import adjust_holm, t_quantile
 
 LimitOutcome = Literal["FAIL", "MISSING", "INVALID", "INCONCLUSIVE", "PASS"]
+Standing = tuple[LimitOutcome, str]  # a verdict that comes before any statistics, and why
 LIMITED = {metric.column: metric for metric in METRICS.values()}
 
 
@@ -77,6 +78,35 @@ def parse_limit(text: str) -> Limit:
             f"{text!r} is no limit: write NAME=NUMBER with a positive number and one of {', '.join(LIMITED)}"
         )
     return Limit(column, value)
+
+
+def judge_limits(
+    limits: Sequence[Limit],
+    standings: Sequence[Standing | None],
+    readings: Sequence[Sequence[Reading]],
+    device_classes: Sequence[str],
+    settings: GateSettings,
+) -> list[tuple[LimitVerdict, ...]]:
+    """All limits at every point, in the order given: point by point what it stands at before any statistics (None: they
+    decide), its readings on the new side, the class it pools with.
+    """
+    columns = []
+    for limit in limits:
+        evidence = [
+            Evidence(
+                tuple(float(getattr(each, limit.column) or "nan") for each in own), sum(each.n for each in own), kind
+            )
+            for own, standing, kind in zip(readings, standings, device_classes, strict=True)
+            if standing is None
+        ]
+        judged = iter(judge_limit(limit, evidence, settings))
+        columns.append(
+            [
+                next(judged) if each is None else LimitVerdict(limit=limit.text, verdict=each[0], reason=each[1])
+                for each in standings
+            ]
+        )
+    return [tuple(column[at] for column in columns) for at in range(len(standings))]
 
 
 def judge_limit(limit: Limit, evidence: Sequence[Evidence], settings: GateSettings) -> list[LimitVerdict]:

@@ -77,6 +77,11 @@ def check_gate(request: GateRequest) -> None:
     """Refuse what cannot be compared. Raises UsageError."""
     base, new = request.base, request.new
     _check_workloads(request)
+    unknown = [name for name in request.metrics if name not in METRICS]
+    if unknown:
+        raise UsageError(f"the gate cannot go by {', '.join(unknown)}: choose from {', '.join(METRICS)}")
+    if request.seed is not None and not 0 <= request.seed <= LARGEST_SEED:
+        raise UsageError(f"--seed {request.seed}: it must be from 0 to {LARGEST_SEED}")
     if request.baseline is not None:
         _check_baseline(request)
         return
@@ -95,11 +100,6 @@ def check_gate(request: GateRequest) -> None:
     if request.foreign:
         _check_commands(request)
     _check_bounds(request.settings)
-    unknown = [name for name in request.metrics if name not in METRICS]
-    if unknown:
-        raise UsageError(f"the gate cannot go by {', '.join(unknown)}: choose from {', '.join(METRICS)}")
-    if request.seed is not None and not 0 <= request.seed <= LARGEST_SEED:
-        raise UsageError(f"--seed {request.seed}: it must be from 0 to {LARGEST_SEED}")
 
 
 def _check_commands(request: GateRequest) -> None:
@@ -156,3 +156,9 @@ def _check_baseline(request: GateRequest) -> None:
         raise UsageError("--baseline measures the points of the stored run: leave the options of a sweep out")
     if request.baseline_launches < 2:
         raise UsageError("[gate] baseline_launches must be at least 2, for a variance needs two launches")
+    most = request.settings.max_launches
+    if most is not None and most < request.baseline_launches:
+        raise UsageError(
+            f"--max-launches {most} decides nothing: --baseline takes {request.baseline_launches} launches "
+            "([gate] baseline_launches)"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ from benchrun.runner.gate.preparation import (
 )
 from benchrun.runner.gate.request import SUITE_TIMEOUT_S, GateRequest, check_gate
 from benchrun.runner.gate.schedule import LaunchOrder
-from benchrun.runner.gate.session import GateSession, Listener, SideRunner
+from benchrun.runner.gate.session import Clock, GateSession, Listener, SideRunner
 from benchrun.runner.gate.stored import GateDraft, begin, finish
 from benchrun.runner.gate.sweep_side import SweepSide
 from benchrun.runner.places import book_requests
@@ -60,14 +61,18 @@ def _silent(_: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """Where a gate runs and who is told of it: repository, cache, remarks, launches, and points inside a launch."""
+    """Where a gate runs and who is told of it: repository, cache, remarks, warnings, launches, and points inside a launch;
+    the clock that its time limit goes by.
+    """
 
     folder: Path
     cache: Path
     tell: Tell = _silent
+    warn: Tell = _silent
     listen: Listener = _silent
     listen_point: Callable[[Update], None] | None = None
     progress_s: float = 0.0
+    clock: Clock = time.monotonic
 
 
 def run_gate(request: GateRequest, store: Store, around: Surroundings) -> GateOutcome:
@@ -133,7 +138,7 @@ def _run_sweeps(request: GateRequest, store: Store, around: Surroundings) -> Gat
         for side in SIDES
     }
     control = ControlWorkload(choose_cores(threads["base"])) if request.settings.control else None
-    session = GateSession(store, gate_id, request.settings, draft.seed, runners, control, around.listen)
+    session = GateSession(store, gate_id, request.settings, draft.seed, runners, control, around.listen, around.clock)
     return conduct(store, draft, session)
 
 
@@ -180,7 +185,7 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
     begin(store, draft)
     control = ControlWorkload(choose_cores(threads)) if request.settings.control else None
     takers: dict[Side, SideRunner] = {side: runners[side] for side in SIDES}
-    session = GateSession(store, gate_id, request.settings, draft.seed, takers, control, around.listen)
+    session = GateSession(store, gate_id, request.settings, draft.seed, takers, control, around.listen, around.clock)
     for order in orders:
         session.book_discarded(replace(order, points=tuple(each.key for each in points if each.on(order.side))))
     return conduct(store, draft, session)
@@ -256,9 +261,9 @@ def draft_gate(
     acceptances = settle_acceptances(request, around.folder, sides["base"].commit)
     strangers = find_strangers([(each.key, each.label) for each in plan.points], acceptances)
     for each in (*([room] if room else []), *strangers):
-        around.tell(each)
+        around.warn(each)
     if strangers:
-        around.tell(f"the points are: {'; '.join(each.label or each.key for each in plan.points[:SHOWN_POINTS])}")
+        around.warn(f"the points are: {'; '.join(each.label or each.key for each in plan.points[:SHOWN_POINTS])}")
     return GateDraft(
         id=gate_id,
         started=started,

@@ -51,11 +51,11 @@ class GateUpdate:
 
 
 Listener = Callable[[GateUpdate], None]
-FingerPrint = Callable[[], str]
+Clock = Callable[[], float]
 
 
 class GateSession:
-    """One session of a gate run. `launches` grows; what is in it is stored."""
+    """One session of a gate run. `launches` grows; what is in it is stored. `clock` counts seconds, from anywhere."""
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class GateSession:
         sides: Mapping[Side, SideRunner],
         control: ControlWorkload | None,
         listen: Listener,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._store = store
         self._id = gate_id
@@ -77,7 +78,8 @@ class GateSession:
         self._taken: list[Taken] = []
         self._timed: list[TimedLaunch] = []
         self._warned: set[int] = set()  # stages
-        self._began = time.monotonic()
+        self._clock = clock
+        self._began = clock()
 
     def launches(self, plan: GatePlan) -> tuple[Launch, ...]:
         """What was taken so far."""
@@ -91,8 +93,10 @@ class GateSession:
                 if not batch.launches:
                     return batch.stopped
                 # the rule is asked after every pair: points that crashed drop out, and the time limit holds
-                for at, order in enumerate(batch.launches[:2]):
-                    self.take(order, plan, batch.launches[at + 1 :])
+                first = batch.launches[0]
+                for at, order in enumerate(batch.launches):
+                    if (order.stage, order.pair) == (first.stage, first.pair):
+                        self.take(order, plan, batch.launches[at + 1 :])
         except KeyboardInterrupt:
             return "interrupted"
 
@@ -123,7 +127,7 @@ class GateSession:
 
         side = self._sides[order.side]
         self._listen(GateUpdate(order, len(self._taken), len(ahead) + 1, left_s=self._estimate([order, *ahead], plan)))
-        started, clock = datetime.now(UTC), time.monotonic()
+        started, began = datetime.now(UTC), self._clock()
         control = self._control.run() if self._control else []
         rows = side.take(order)
         control += self._control.run() if self._control else []
@@ -141,7 +145,7 @@ class GateSession:
         add_gate_launch(self._store, self._id, booked)
         # the rows of a discarded launch are not kept: a gate that is read back has none either
         self._taken.append(Taken(booked, rows if order.stage != WARMUP else ()))
-        seconds = time.monotonic() - clock
+        seconds = self._clock() - began
         self._timed.append(TimedLaunch(order, seconds))
         shown = to_launches(plan, self._id, [Taken(booked, rows)])[0]
         left_s = self._estimate(ahead, plan) if ahead else math.nan
@@ -155,20 +159,21 @@ class GateSession:
         """A warning that the time will not be enough; one a stage."""
         if not ahead or ahead[0].stage in self._warned:
             return ""
-        elapsed = time.monotonic() - self._began
-        warning = foresee_end(self._timed, ahead, self._settings, elapsed, whole=plan.foreign)
+        # a session of one side is judged against a stored run, without a second stage
+        warning = foresee_end(
+            self._timed, ahead, self._settings, self._elapsed(), whole=plan.foreign, confirms=len(self._sides) > 1
+        )
         if warning:
             self._warned.add(ahead[0].stage)
         return warning
 
     def find_bound(self) -> str:
         """The bound that the session has reached, for one whose launches the rule does not order; empty for none."""
-        settings = self._settings
-        if settings.max_launches is not None and len(self._taken) >= settings.max_launches:
-            return "max_launches"
-        late = settings.max_minutes is not None and time.monotonic() - self._began >= settings.max_minutes * 60
-        return "max_minutes" if late else ""
+        limit = self._settings.max_minutes
+        return "max_minutes" if limit is not None and self._elapsed() >= limit * 60 else ""
 
     def _next(self, plan: GatePlan) -> Batch:
-        elapsed = time.monotonic() - self._began
-        return next_batch(plan, self.launches(plan), self._settings, seed=self._seed, elapsed_s=elapsed)
+        return next_batch(plan, self.launches(plan), self._settings, seed=self._seed, elapsed_s=self._elapsed())
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._began

@@ -61,14 +61,40 @@ def test_stage_1_has_to_reach_its_last_pair(minutes: float, enough: bool) -> Non
         )
 
 
+@pytest.mark.parametrize("done", [1, 2, 3, 4, 5])
+def test_the_last_pair_begins_when_it_begins(done: int) -> None:
+    """Six launches of 60 s: the last pair begins after 4 min, whether or not a pair is half done."""
+    taken = [TimedLaunch(each, 60.0) for each in STAGE_1[:done]]
+    enough = [
+        "will not be enough" not in foresee_end(taken, STAGE_1[done:], limited(minutes), 60.0 * done)
+        for minutes in (3.9, 4.0, 4.1, 4.5, 4.99)
+    ]
+    if done in (1, 5):  # one side was not timed yet; the last pair has begun, and is taken whole
+        assert enough == [True] * 5
+    else:
+        assert enough == [False, False, True, True, True]
+
+
+def test_launches_of_one_side_are_pairs_of_one() -> None:
+    """Against a stored run: five launches of 60 s, the last begins after 4 min; no alarm is confirmed."""
+    launches = [LaunchOrder(at, "new", SCREEN, at, POINTS) for at in range(5)]
+    for done in range(1, 5):
+        taken = [TimedLaunch(each, 60.0) for each in launches[:done]]
+        said = [
+            foresee_end(taken, launches[done:], limited(minutes), 60.0 * done, confirms=False)
+            for minutes in (4.0, 4.01, 60.0)
+        ]
+        assert [bool(each) for each in said] == [True, False, False] and "will not be enough" in said[0]
+
+
 def test_an_alarm_has_to_be_confirmable() -> None:
-    """After stage 1 (180 s in all) 16 launches of one point in four: 8 · (5 + 10) s."""
-    said = foresee_end(FIRST_PAIR, STAGE_1[2:], limited(5.0), 60.0)
+    """After stage 1 (180 s in all) 16 launches of one point in four: 8 · (5 + 10) s, the last pair of them after 285 s."""
+    said = foresee_end(FIRST_PAIR, STAGE_1[2:], limited(4.75), 60.0)
     assert said == (
-        "the limit of 5 min leaves no time at this pace to confirm an alarm, which takes 16 launches more: what looks slower would be "
+        "the limit of 4.75 min leaves no time at this pace to confirm an alarm, which takes 16 launches more: what looks slower would be "
         "INCONCLUSIVE, never FAIL; allow 5 min at least"
     )
-    assert foresee_end(FIRST_PAIR, STAGE_1[2:], limited(5.01), 60.0) == ""
+    assert foresee_end(FIRST_PAIR, STAGE_1[2:], limited(4.76), 60.0) == ""
     # in stage 2 it is known what is to come, once both sides were timed with the points of that stage
     fresh = [order(6 + at, STAGE_1[at % 2].side, CONFIRM) for at in range(16)]
     assert foresee_end(FIRST_PAIR, fresh, limited(4), 180.0) == ""

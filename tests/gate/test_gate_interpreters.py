@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,13 +54,19 @@ def interpreter(tmp_path: Path) -> Make:
 @pytest.fixture
 def gate(store: Store, tmp_path: Path) -> Callable[..., GateOutcome]:
     def run(
-        base: str | SideRequest | None = None, new: str | SideRequest | None = None, listen: Any = None, **changes: Any
+        base: str | SideRequest | None = None,
+        new: str | SideRequest | None = None,
+        listen: Any = None,
+        clock: Callable[[], float] | None = None,
+        **changes: Any,
     ) -> GateOutcome:
         one, other = (each if isinstance(each, SideRequest) else SideRequest(python=each) for each in (base, new))
         request = GateRequest(base=one, new=other, sweep=SWEEP, settings=QUIET, seed=3)
         around = Surroundings(folder=tmp_path, cache=tmp_path / "cache")
         if listen is not None:
             around = replace(around, listen=listen)
+        if clock is not None:
+            around = replace(around, clock=clock)
         return run_gate(replace(request, **changes), store, around)
 
     return run
@@ -192,11 +199,10 @@ def test_a_stored_run_decides_only_when_sessions_are_known(gate: Gate, interpret
     limited = against(new, limits=(parse_limit("p50_ms=1e-6"), parse_limit("p50_ms=1e6")))
     assert (limited.exit_code, [each.verdict for each in limited.points[0].limits]) == (1, ["FAIL", "PASS"])
     assert limited.points[0].reason.endswith("the limit is 1e-06") and decided_alike(store, limited)
-    cut = against(new, settings=replace(QUIET, max_launches=1), limits=(parse_limit("p50_ms=1e6"),))
-    assert (cut.exit_code, cut.verdict.stopped, cut.verdict.launches) == (4, "max_launches", 1)
-    assert cut.points[0].reason == "1 of at least 2 launches, ended by max_launches" and decided_alike(store, cut)
-    late = against(new, settings=replace(QUIET, max_minutes=1e-6))
-    assert (late.exit_code, late.verdict.stopped) == (4, "max_minutes") and decided_alike(store, late)
+    with pytest.raises(UsageError, match="--max-launches 4 decides nothing: --baseline takes 5 launches"):
+        against(new, settings=replace(QUIET, max_launches=4))
+    with pytest.raises(UsageError, match="the gate cannot go by p51"):
+        against(new, metrics=("p51",))
     gate(old, new)  # one more session must not change what was decided
     assert decided_alike(store, slow) and decided_alike(store, same)
     with pytest.raises(UsageError, match="is the new side of a gate"):
@@ -206,6 +212,37 @@ def test_a_stored_run_decides_only_when_sessions_are_known(gate: Gate, interpret
     assert against(interpreter("hot", 1.0, "hot")).exit_code == 3
     few = against(interpreter("few", 1.0, "few"))
     assert few.exit_code == 3 and "only 10 samples" in few.points[0].reason
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.4])
+def test_a_stored_run_is_not_judged_by_a_part(ratio: float, gate: Gate, interpreter: Make, store: Store) -> None:
+    """Two of five launches would do for the statistics, but the run was to be of five; all five were taken: then they do."""
+    old, new = interpreter("old"), interpreter("new")
+    first, *_ = (gate(old, new) for _ in range(3))
+    leap, told = [0.0], list[GateUpdate]()
+
+    def late(update: GateUpdate) -> None:
+        told.append(update)
+        leap[0] += 280.0 if update.launch is None else 0.0
+
+    def interrupt(update: GateUpdate) -> None:
+        if update.launch is not None and update.taken == 5:
+            raise KeyboardInterrupt
+
+    def against(**changes: Any) -> GateOutcome:
+        return gate(None, interpreter("now", ratio), sweep={}, baseline=first.base.run_id, **changes)
+
+    limits = (parse_limit("p50_ms=1e-6"), parse_limit("p50_ms=1e6"))
+    cut = against(
+        listen=late, clock=lambda: time.monotonic() + leap[0], settings=replace(QUIET, max_minutes=9.0), limits=limits
+    )
+    assert (cut.exit_code, cut.verdict.stopped, cut.verdict.launches) == (4, "max_minutes", 2)
+    assert cut.points[0].reason == "2 of 5 launches, ended by max_minutes" and decided_alike(store, cut)
+    assert [each.verdict for each in cut.points[0].limits] == ["INCONCLUSIVE"] * 2
+    warnings = [each.warning for each in told if each.warning]
+    assert len(warnings) == 1 and "confirm" not in warnings[0]
+    whole = against(listen=interrupt)
+    assert (whole.state, whole.exit_code) == ("interrupted", 0 if ratio == 1.0 else 1) and decided_alike(store, whole)
 
 
 def test_a_baseline_that_cannot_be_measured_again(gate: Gate, store: Store, tmp_path: Path) -> None:

@@ -108,6 +108,24 @@ def test_limits_hold_for_new_points_and_follow_missing_ones() -> None:
     assert broken.exit_code == 3
 
 
+@pytest.mark.parametrize("bound", [8.0, 12.0])
+def test_limits_of_a_run_that_ended_early_are_open(bound: float) -> None:
+    """Two of three launches a side: far beyond the limit and far within, and no verdict, for new points neither."""
+    plan = make_plan(1)
+    plan = replace(plan, points=(*plan.points, PlannedPoint(key="p9", in_base=False)))
+    limits = [parse_limit(f"p50_ms={bound}")]
+    cut = judge(plan, noisy(), GateSettings(max_launches=6), limits=limits)
+    assert [each.limits[0].verdict for each in cut.points] == ["INCONCLUSIVE"] * 2
+    assert [each.limits[0].reason for each in cut.points] == [
+        "2 of 3 launches a side, ended by max_launches",
+        "2 of 3 launches, ended by max_launches",
+    ]
+    assert cut.exit_code == 4
+    # stage 1 is whole, only what it leaves open lacks launches: the limits are judged
+    slow = judge(plan, noisy(slower={"p0": 1.2}), GateSettings(max_launches=10), limits=[parse_limit("p50_ms=20")])
+    assert slow.stopped == "max_launches" and {each.limits[0].verdict for each in slow.points} == {"PASS"}
+
+
 def test_limits_of_an_invalid_run_are_invalid() -> None:
     plan = make_plan(1)
     plan = replace(plan, points=(*plan.points, PlannedPoint(key="p9", in_base=False)))

@@ -279,16 +279,18 @@ def test_bounds_end_a_run_as_inconclusive(gate: Gate, store: Store) -> None:
     assert outcome.notes[-1].startswith("max_launches 10 leaves no room to confirm an alarm")
 
 
-def test_time_that_will_not_do_is_told_after_the_first_pair(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_time_that_will_not_do_is_told_after_the_first_pair(
+    gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The limit lets one pair begin and no second one: that is foreseen, and told once, before the end tells it too."""
     updates: list[GateUpdate] = []
 
-    def listen(update: GateUpdate) -> None:
-        if not updates:
-            time.sleep(0.6)
-        updates.append(update)
+    def clock() -> float:
+        """An hour leaps by as the first launch begins: far from the limit on either side, however slow this machine is."""
+        return time.monotonic() + (3600.0 if updates else 0.0)
 
-    outcome = gate(listen=listen, settings=replace(QUIET, max_minutes=0.6 / 60))
+    around = Surroundings(folder=tmp_path, cache=tmp_path / "cache", clock=clock, listen=updates.append)
+    outcome = gate(around=around, settings=replace(QUIET, max_minutes=30.0))
     assert (outcome.exit_code, outcome.verdict.stopped) == (4, "max_minutes")
     ended = [each for each in updates if each.launch is not None]
     assert [bool(each.warning) for each in ended] == [False, True]
@@ -299,7 +301,7 @@ def test_time_that_will_not_do_is_told_after_the_first_pair(gate: Gate, capsys: 
         progress.launch(each)
     told = capsys.readouterr().err.splitlines()
     assert told[1].startswith("launch 4 of at least 8 · screening · new · 2 points · ") and told[1].endswith(" s")
-    assert told[2].startswith("benchrun: the limit of 0.01 min will not be enough")
+    assert told[2].startswith("benchrun: the limit of 30 min will not be enough")
 
 
 def test_ctrl_c_keeps_what_there_is(gate: Gate, store: Store) -> None:
@@ -349,12 +351,36 @@ def test_an_acceptance_of_no_point_is_told_before_the_first_launch(gate: Gate, t
         told.append("launch")
         raise KeyboardInterrupt
 
-    around = Surroundings(folder=tmp_path, cache=tmp_path / "cache", tell=told.append, listen=stop)
+    around = Surroundings(folder=tmp_path, cache=tmp_path / "cache", warn=told.append, listen=stop)
     gate(accepted=(AcceptanceRequest(point="bench.py::tset_one", reason="typo"),), around=around)
-    assert told[-3:] == [
+    assert told == [
         "an acceptance names 'bench.py::tset_one', which is no point of this gate",
         "the points are: bench.py::test_one; bench.py::test_two",
         "launch",
+    ]
+
+
+def test_warnings_look_alike(gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is foreseen from the settings and from the names; progress has no such beginning."""
+    progress = GateProgress(Console(stderr=True, width=300))
+
+    def stop(_: GateUpdate) -> None:
+        raise KeyboardInterrupt
+
+    around = Surroundings(
+        folder=tmp_path, cache=tmp_path / "cache", tell=progress.tell, warn=progress.warn, listen=stop
+    )
+    gate(
+        accepted=(AcceptanceRequest(point="nothing", reason="typo"),),
+        settings=replace(QUIET, max_launches=10),
+        around=around,
+    )
+    beginnings = [line[:24] for line in capsys.readouterr().err.splitlines()]
+    assert beginnings == [
+        "running both commands on",
+        "benchrun: max_launches 1",
+        "benchrun: an acceptance ",
+        "benchrun: the points are",
     ]
 
 
