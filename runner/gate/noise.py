@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ from benchrun.runner.gate.variance import (
     expect_launches,
     find_components,
     find_detectable,
-    is_drifting,
+    find_drifts,
+    find_waves,
     size_fresh,
     size_single_stage,
 )
@@ -47,7 +48,9 @@ class MetricNoise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointNoise:
-    """One point: `figures` are empty and `reason` says why where its launches tell nothing. `p50_ms` is the mean."""
+    """One point: `figures` are empty and `reason` says why where its launches tell nothing. `p50_ms` is the mean.
+    `drifts`: p50 has a trend over the session, beyond chance among all the points of the report.
+    """
 
     key: str
     label: str
@@ -56,6 +59,7 @@ class PointNoise:
     p50_ms: float
     figures: tuple[MetricNoise, ...] = ()
     reason: str = ""
+    drifts: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +109,8 @@ def report_noise(
             f"'benchrun show {run_id}'"
         )
     pooled = _pool(found, names)
-    points = tuple(
-        _point(key, *names[key], by_point[key], run_id, found.get(key, {}), pooled, settings) for key in names
+    points = _mark_drifts(
+        [_point(key, *names[key], by_point[key], run_id, found.get(key, {}), pooled, settings) for key in names]
     )
     sds = {
         key: max(each.sd for each in point.figures) for key, point in zip(names, points, strict=True) if point.figures
@@ -226,23 +230,22 @@ def _point(
 def _notes(points: Sequence[PointNoise]) -> tuple[str, ...]:
     """What deserves attention before a gate is set up here."""
     notes = []
-    waves = [
-        point.label
-        for point in points
-        for each in point.figures
-        if each.metric == "p50" and each.components.neighbours > 0.4 and each.components.launches >= 10
-    ]
+    figures = [each.components for point in points for each in point.figures if each.metric == "p50"]
+    waves = sum(find_waves(figures))
     if waves:
         notes.append(
-            f"neighbouring launches are alike at {len(waves)} of {len(points)} points (correlation above 0.4): the machine "
+            f"neighbouring launches are alike at {waves} of {len(points)} points (correlation above 0.4): the machine "
             "has slow waves, which the order A B B A meets only in part"
         )
-    drifts = [
-        point.label
-        for point in points
-        for each in point.figures
-        if each.metric == "p50" and is_drifting(each.components)
-    ]
+    drifts = sum(point.drifts for point in points)
     if drifts:
-        notes.append(f"{len(drifts)} of {len(points)} points drift over the session, beyond chance (99 %)")
+        notes.append(
+            f"{drifts} of {len(points)} points drift over the session, beyond chance (99 %, the number of points reckoned with)"
+        )
     return tuple(notes)
+
+
+def _mark_drifts(points: Sequence[PointNoise]) -> tuple[PointNoise, ...]:
+    told = {point.key: each.components for point in points for each in point.figures if each.metric == "p50"}
+    drifting = dict(zip(told, find_drifts(list(told.values())), strict=True))
+    return tuple(replace(point, drifts=drifting.get(point.key, False)) for point in points)

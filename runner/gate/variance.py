@@ -15,7 +15,10 @@ from itertools import pairwise
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.screen import size_confirmation
 from benchrun.runner.gate.settings import GateSettings
-from benchrun.runner.gate.welch import detectable_log_ratio, t_quantile
+from benchrun.runner.gate.welch import adjust_holm, detectable_log_ratio, t_quantile
+
+CHANCE = 0.01  # that any point is told to drift where none does, and to have waves
+ALIKE = 0.4  # correlation of neighbouring launches that is worth telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,36 @@ def find_components(series: Sequence[SessionSeries]) -> Components:
     )
 
 
-def is_drifting(components: Components) -> bool:
-    """Whether the drift is more than chance: two-sided t test at 99 %, with the launches that there are."""
-    freedom = components.launches - components.sessions - 1
-    return freedom >= 1 and abs(components.drift) > t_quantile(freedom, 0.995) * components.drift_error
+def find_drifts(points: Sequence[Components]) -> list[bool]:
+    """Which points drift beyond chance: two-sided t tests with the launches that there are, Holm-adjusted, so that one
+    machine in a hundred without any drift is told of one, however many points it has.
+    """
+    return [p <= CHANCE for p in adjust_holm([_drift_p(each) for each in points])]
+
+
+def find_waves(points: Sequence[Components]) -> list[bool]:
+    """At which points neighbouring launches are alike: a correlation above 0.4, and beyond chance as for drifts. Bartlett's
+    standard error of a correlation, 1/√launches, about −sessions/launches, for the means are taken off.
+    """
+    from scipy.special import ndtr
+
+    p_values = [
+        float(ndtr(-(each.neighbours + each.sessions / each.launches) * math.sqrt(each.launches)))
+        if each.launches >= 10 and math.isfinite(each.neighbours)
+        else 1.0
+        for each in points
+    ]
+    adjusted = adjust_holm(p_values)
+    return [each.neighbours > ALIKE and p <= CHANCE for each, p in zip(points, adjusted, strict=True)]
+
+
+def _drift_p(components: Components) -> float:
+    from scipy.special import stdtr
+
+    freedom, size = components.launches - components.sessions - 1, abs(components.drift)
+    if freedom < 1 or size == 0:
+        return 1.0
+    return 2 * float(stdtr(freedom, -size / components.drift_error)) if components.drift_error > 0 else 0.0
 
 
 def find_detectable(sd: float, launches: int, settings: GateSettings | None = None) -> float:

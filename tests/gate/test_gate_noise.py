@@ -15,9 +15,9 @@ from rich.console import Console
 from benchrun.results.series import SeriesLaunch
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.commits import trace_history
-from benchrun.runner.gate.noise import NoiseReport, report_noise
+from benchrun.runner.gate.noise import NoiseReport, PointNoise, report_noise
 from benchrun.runner.gate.reports.variance import sentences, variance_document, variance_parts
-from benchrun.runner.gate.reports.wording import percent
+from benchrun.runner.gate.reports.wording import DASH, percent
 from benchrun.runner.gate.settings import GateSettings
 from benchrun.runner.gate.variance import expect_launches, find_detectable, size_fresh
 
@@ -134,6 +134,27 @@ def test_drift_and_waves_are_noticed() -> None:
     assert "2 of 2 points drift over the session" in notes
     assert "neighbouring launches are alike at 2 of 2 points" in notes
     assert report_noise("r9", NAMES, session()).notes == ()
+
+
+def test_table_and_sentence_tell_of_one_drift() -> None:
+    """Both reckon with the number of points: 32 quiet ones, of which each alone may look as if it drifted."""
+    names = {f"k{i}": (f"b{i}", "cpu") for i in range(32)}
+    keys = tuple(names)
+    quiet = report_noise("r3", names, session("r3", keys=keys))
+    assert max(map(_drift_size, quiet.points)) > 2.878  # Student's t at 99 %, 18 degrees of freedom
+    assert quiet.notes == () and "beyond chance (99 %" not in told(quiet)
+    cells = [line.split()[-4:-2] for line in told(quiet, 120).splitlines() if line.startswith("b")]
+    assert len(cells) == 32 and all(DASH in each for each in cells)
+    moving = session("r3", keys=keys[:31]) + session("r3", keys=keys[31:], drift=0.01)
+    found = report_noise("r3", names, moving)
+    assert [point.key for point in found.points if point.drifts] == ["k31"]
+    assert "1 of 32 points drift over the session, beyond chance (99 %" in " ".join(found.notes)
+    assert json.loads(json.dumps(variance_document(found)))["points"][31]["drifts"] is True
+
+
+def _drift_size(point: PointNoise) -> float:
+    components = point.figures[0].components
+    return abs(components.drift) / components.drift_error
 
 
 def test_points_that_failed_are_named() -> None:

@@ -13,7 +13,6 @@ from benchrun.runner.gate.noise import MetricNoise, NoiseReport
 from benchrun.runner.gate.reports.terminal import shorten_names
 from benchrun.runner.gate.reports.wording import DASH, clean_name, percent
 from benchrun.runner.gate.settings import GateSettings
-from benchrun.runner.gate.variance import is_drifting
 from benchrun.runner.gate.welch import round_significant
 
 if TYPE_CHECKING:
@@ -111,18 +110,18 @@ def _table(report: NoiseReport, width: int, names: dict[str, str]) -> Renderable
         for each in point.figures:
             if each.metric == "p50":
                 finds = max(figure.detectable for figure in point.figures)
-                table.add_row(Text(names[point.key]), *_cells(each), percent(finds))
+                table.add_row(Text(names[point.key]), *_cells(each, drifts=point.drifts), percent(finds))
     table.caption = "of p50, the launches' medians (throughput is in --json), but what a gate finds is by both; drift –: none beyond chance"
     return table
 
 
-def _cells(noise: MetricNoise) -> tuple[str, ...]:
+def _cells(noise: MetricNoise, *, drifts: bool) -> tuple[str, ...]:
     c = noise.components
     return (
         percent(c.launch_sd),
         f"{percent(c.launch_sd_low).removesuffix(' %')}–{percent(c.launch_sd_high)}",
         percent(c.within_sd),
-        f"{100 * c.drift:+.2g} %" if is_drifting(c) else DASH,
+        f"{100 * c.drift:+.2g} %" if drifts else DASH,
         f"{c.neighbours:+.1f}" if math.isfinite(c.neighbours) else DASH,
     )
 
