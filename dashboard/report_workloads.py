@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from benchrun.dashboard.formats import DASH, engine_text, figure, named, short
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 400  # of a section
 _ABOUT = 6  # columns that say what a line is of
+_TOLD = "loadgen_invalid"  # flag of a row that LoadGen itself called INVALID; without it `invalid` is a wrong answer
 _PERCENTILES = {"p50": "p50_ms", "p90": "p90_ms", "p95": "p95_ms", "p97": "", "p99": "p99_ms", "p99.9": "p99_9_ms"}
 
 
@@ -44,6 +45,16 @@ def _rows(record: RunRecord, planned: PlannedPoint) -> list[MeasurementRow]:
     return [each.row for each in record.by_point[planned.point.key] if each.row.status in ("ok", "invalid")]
 
 
+def _wrong(rows: list[MeasurementRow]) -> bool:
+    """Whether the figures count for nothing, by the status of any launch."""
+    return any(row.status == "invalid" for row in rows)
+
+
+def _figures(values: Iterable[str], rows: list[MeasurementRow]) -> list[Cell | str]:
+    """Figures as cells, struck through where they count for nothing."""
+    return [Cell(text, "strike" if text != DASH and _wrong(rows) else "") for text in values]
+
+
 def _engine(planned: PlannedPoint) -> list[Cell | str]:
     """Engine with what else sets an artefact apart, dtype, layout where there is one."""
     point = planned.point
@@ -61,14 +72,13 @@ def _scores(record: RunRecord) -> str:
         rows = _rows(record, planned)
         found = {(score.task, score.metric): score for row in rows for score in row.scores}
         median = mean_of_known(row.host.p50_ms for row in rows if row.host is not None)
-        wrong = any(row.status == "invalid" for row in rows)
         for (task, metric), score in sorted(found.items()):
             share = f"{score.value / score.reference:.2%}" if score.reference else DASH
             figures = [figure(score.value), figure(score.reference), share]
             lines.append(
                 [
                     f"{short(task, 40)} {short(metric, 40)}", short(planned.point.model, 40), *_engine(planned), *_shape(planned),
-                    *(Cell(text, "strike" if wrong else "") for text in figures), f"{score.n:,}", figure(median),
+                    *_figures(figures, rows), f"{score.n:,}", figure(median),
                 ]
             )  # fmt: skip
     lines.sort(key=lambda line: str(line[0]))
@@ -87,15 +97,14 @@ def _loadgen(record: RunRecord) -> str:
         if not found:
             continue
         told: list[dict[str, Any]] = [row.facts["loadgen"] for row in found]
-        words = sorted({named(each.get("validity")) for each in told})
         mix, _ = split_layout(planned.point.workload) or (planned.point.workload, "")
         rate = mean_of_known(row.throughput_seq_s for row in found)
         minima = ", ".join(sorted({named(each.get("setting")) for each in told}))
-        said = Cell(", ".join(words), "strong" if words == ["VALID"] else "failed")
+        figures = [figure(rate), *(figure(value) for value in _percentiles(found, told))]
         lines.append(
             [
                 short((mix or "").removeprefix("loadgen:"), 60), short(planned.point.model, 40), *_engine(planned), *_shape(planned),
-                said, minima, figure(_known(told, "qps")), figure(rate), *(figure(value) for value in _percentiles(found, told)),
+                _verdict(found), minima, figure(_known(told, "qps")), *_figures(figures, found),
             ]
         )  # fmt: skip
     columns = [
@@ -105,6 +114,16 @@ def _loadgen(record: RunRecord) -> str:
     ]  # fmt: skip
     text = "LoadGen's own percentiles and verdict; the batch is the largest. Offline has a rate alone: all its samples wait from the start."
     return _section("LoadGen", columns, lines, text)
+
+
+def _verdict(rows: list[MeasurementRow]) -> Cell:
+    """LoadGen's own word where it gave one and the answers were right."""
+    if any(row.status == "invalid" and _TOLD not in row.flags for row in rows):
+        return Cell("wrong answer", "failed")
+    words = sorted({str(row.facts["loadgen"].get("validity") or "done") for row in rows})
+    if _wrong(rows):
+        return Cell("INVALID", "failed")
+    return Cell(", ".join(words), "strong" if words == ["VALID"] else "muted" if words == ["done"] else "failed")
 
 
 def _percentiles(rows: list[MeasurementRow], told: list[dict[str, Any]]) -> Iterator[float | None]:
@@ -130,7 +149,8 @@ def _layouts(record: RunRecord) -> str:
         rates = [mean_of_known(getattr(row, name) for row in rows) for name in ("tokens_s", "throughput_seq_s")]
         about = [short(split[0], 60), short(planned.point.model, 40), *_engine(planned), *_shape(planned)]
         gained = [f"{gain.speedup:.2f}×", f"{gain.ideal:.2f}×", f"{gain.share:.0%}"] if gain else [DASH] * 3
-        lines.append([*about, DASH if padding is None else f"{padding:.1%}", *map(figure, rates), *gained])
+        shown = _figures(map(figure, rates), rows)
+        lines.append([*about, DASH if padding is None else f"{padding:.1%}", *shown, *gained])
     columns = [
         Column("lengths"), Column("model"), Column("engine"), Column("dtype"), Column("tokens", number=True), Column("batch", number=True),
         Column("padding", number=True), Column("tokens/s", "without padding", number=True), Column("throughput", "seq/s", number=True),

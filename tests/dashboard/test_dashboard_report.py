@@ -7,11 +7,13 @@ import gzip
 import html
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchrun.dashboard.report import POLICY, write_report
 from benchrun.results.errors import ExportError, StoreError
+from benchrun.results.rows import Parity
 from benchrun.results.statistics import ReportedSummary
 from benchrun.results.store import open_store
 from tests.dashboard.conftest import Databases
@@ -102,6 +104,8 @@ def test_loadgen_says_its_word_and_layouts_what_they_gain(tmp_path: Path) -> Non
         rows = [
             measurement(
                 each.key, about.started, host=reported, host_samples=None, throughput_seq_s=91.5,
+                status="invalid" if place else "ok",
+                flags=("loadgen_invalid",) if place else (),
                 facts={"loadgen": told | ({"validity": "INVALID"} if place else {})},
             )
             for place, each in enumerate(served)
@@ -124,6 +128,53 @@ def test_loadgen_says_its_word_and_layouts_what_they_gain(tmp_path: Path) -> Non
     # the two layouts are series of one group: side by side in one chart and one table
     assert text.count("<h3>tiny · encoder · cpu · lengths:uniform:4-64 · 32 tokens</h3>") == 2  # latency, throughput
     assert text.count("<h3>tiny · encoder · cpu · lengths:uniform:4-64</h3>") == 1
+
+
+def test_a_wrong_answer_is_never_valid(tmp_path: Path) -> None:
+    told = {"scenario": "server", "qps": 90.0, "validity": "VALID", "setting": "quick", "p97_ms": 7.5}
+    reported = ReportedSummary(n=1024, mean_ms=2.0, p50_ms=1.9, p99_ms=5.25)
+    served = point(workload="loadgen:server:auto:130ms:fixed:padded", batch=64)
+    answered = point(workload="loadgen:server:accuracy:auto:130ms:fixed:padded", batch=64)
+    about = run(1)
+    wrong: dict[str, Any] = {"status": "invalid", "parity": Parity(1.0, 1.0, 0.0, 0.0, 0.5, False)}
+    given: dict[str, Any] = {"host": reported, "host_samples": None, "throughput_seq_s": 91.5}
+    with open_store(tmp_path / "a.db") as store:
+        store.add_run(about, [served, answered], 1)
+        rows = [
+            measurement(served.key, about.started, **given, **wrong, facts={"loadgen": told}),
+            measurement(answered.key, about.started, **given, facts={"loadgen": {"answers": 64}}),
+        ]
+        store.add_measurements(about.id, [(None, row) for row in rows])
+        store.finish_run(about.id, "finished")
+    text = check(write_report(tmp_path / "a.db", "last", tmp_path / "report.html").path)
+    section = text.partition("<h2>LoadGen</h2>")[2].partition("<h2>")[0]
+    first, second = (line for line in section.split("<tr>") if "<td" in line)
+    assert ">wrong answer<" in first and "VALID" not in section and ">done<" in second and "<s>" not in second
+    assert all(f"<s>{value}</s>" in first for value in ("91.50", "1.900", "7.500", "5.250"))
+
+
+def test_a_wrong_answer_gains_nothing(tmp_path: Path) -> None:
+    sizes = ("4-64", "4-32")
+    mixed = {
+        (size, layout): point(workload=f"lengths:uniform:{size}:{layout}")
+        for size in sizes
+        for layout in ("padded", "packed")
+    }
+    about = run(1)
+    with open_store(tmp_path / "a.db") as store:
+        store.add_run(about, list(mixed.values()), 1)
+        rows = [
+            measurement(
+                each.key, about.started, throughput_seq_s=111.0 if size == "4-64" else 55.0, padding_fraction=0.5,
+                status="invalid" if (size, layout) == ("4-64", "padded") else "ok",
+            )
+            for (size, layout), each in mixed.items()
+        ]  # fmt: skip
+        store.add_measurements(about.id, [(None, row) for row in rows])
+        store.finish_run(about.id, "finished")
+    text = check(write_report(tmp_path / "a.db", "last", tmp_path / "report.html").path)
+    section = text.partition("<h2>Layouts</h2>")[2].partition("<h2>")[0]
+    assert "<s>111.0</s>" in section and "<s>6400</s>" in section and section.count("<s>") == 2
 
 
 def test_a_large_run_stays_under_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
