@@ -11,8 +11,10 @@ from benchrun.dashboard.beside import (
     Compared,
     chart_frame,
     compared,
+    lay_out,
     like_for_like,
     published_table,
+    table_words,
     taken_away,
 )
 from benchrun.dashboard.charts.published import published_chart
@@ -26,6 +28,7 @@ from benchrun.dashboard.components.text import markdown
 from benchrun.dashboard.formats import count, distinct_short, hardware, named, short, token
 from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.markup import Cell, pairs
+from benchrun.dashboard.recipes import OWN, command_for
 from benchrun.results.published import (
     ComparisonRow,
     MeasuredPoint,
@@ -43,14 +46,6 @@ from benchrun.results.views.summaries import summarise
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-OWN = "benchrun_"  # how the names of our own published tables begin
-_COMMANDS = {
-    "Offline": "loadgen --scenario offline ",
-    "Server": "loadgen --scenario server ",
-    "SingleStream": "loadgen --scenario single-stream ",
-    "training": "train ",
-}
 
 
 def our_points(connection: Connection, group: Group, name: str) -> list[MeasuredPoint]:
@@ -160,7 +155,7 @@ def _show_chart(
     """The chart, where there is one, for its download."""
     frame = chart_frame(chosen, rows, beside, what)
     if frame.empty:
-        st.caption("This part of the table states no batch sizes, so nothing is drawn; its figures are below.")
+        st.caption("No row of this part has both a batch and this figure, so nothing is drawn; its figures are below.")
         return {}
     title = what.figure.title
     chart = draw(published_chart(frame, what.figure, current_look()), f"{title} over batch, published and ours")
@@ -172,28 +167,17 @@ def _show_chart(
 
 
 def _show_how(ours: Group | None, chosen: PublishedTable, rows: list[PublishedRow]) -> None:
-    batches = ",".join(str(each) for each in sorted({row.batch for row in rows if row.batch})[:6]) or "1"
-    seq = next((row.seq for row in rows if row.seq), 128)
-    head = next((row.head for row in rows if row.head), "encoder")
-    model, dtype = (rows[0].model, rows[0].dtype) if rows else ("bert-base", "fp16")
+    command = command_for(chosen, rows)
+    if command is None:
+        st.markdown("benchrun has no such model: nothing of ours can stand beside it.")
+        return
     text = (
         "No measurement of ours has this model, dtype, sequence length and batch."
         if ours is not None
         else "Nothing of ours has this model yet."
     )
     st.markdown(f"{text} To lay yours beside it:")
-    scenario = rows[0].scenario if rows else None
-    mix = chosen.protocol.workload or ""  # in words of ours in our own tables
-    lengths = (
-        f" --workload {mix} --layout padded,packed"
-        if mix.startswith("lengths:") and chosen.name.startswith(OWN)
-        else ""
-    )
-    kind = _COMMANDS.get(scenario or "", "")
-    sizes = f"--seq {seq}" if scenario in ("Offline", "Server") else f"--batch {batches} --seq {seq}"
-    st.code(
-        f"benchrun {kind}--backend torch --model {model} --head {head} --dtype {dtype} {sizes}{lengths}", language=None
-    )
+    st.code(command, language=None)
 
 
 def _show_rows(rows: list[PublishedRow], beside: list[ComparisonRow], what: Compared, charts: dict[str, Any]) -> None:
@@ -201,6 +185,9 @@ def _show_rows(rows: list[PublishedRow], beside: list[ComparisonRow], what: Comp
     if beside:
         better = "below 1" if not what.figure.more_is_better else "above 1"
         st.caption(f"Ours ÷ theirs: {markdown(what.figure.title)}, {better} where ours is faster.")
+    words = table_words(lay_out(rows, beside, what), beside, what)
+    if words:
+        st.caption(markdown(" ".join(words), 900))
     offer("published", taken_away(rows, beside), charts)
 
 
