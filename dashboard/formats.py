@@ -61,6 +61,19 @@ def change(value: Any) -> str:
     return f"{larger:,.{1 if larger < 100 else 0}f}× {'slower' if number > 1 else 'faster'}"
 
 
+def interval_words(low: Any, high: Any) -> str:
+    """A ratio's interval with both ends in one notation: `+1.2 % to +4.0 %`, `3.5× to 1.2× faster`; a dash where there is none."""
+    if not known(low) or not known(high):
+        return DASH
+    ends = float(low), float(high)
+    if all(0.5 < end < 2 for end in ends) or not all(0 < end < math.inf for end in ends):
+        return " to ".join(map(percent, ends))
+    one, two = (f"{value:,.{1 if value < 100 else 0}f}×" for value in (max(end, 1 / end) for end in ends))
+    if ends[0] < 1 < ends[1]:
+        return f"{one} faster to {two} slower"
+    return f"{one} to {two} {'faster' if ends[1] <= 1 else 'slower'}"
+
+
 def count(value: Any, one: str, many: str | None = None) -> str:
     """`1 point`, `12,345 points`."""
     number = int(value)

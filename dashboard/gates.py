@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchrun.dashboard.addresses import href
-from benchrun.dashboard.formats import DASH, ago, change, count, known, moment, short
+from benchrun.dashboard.formats import DASH, ago, change, count, interval_words, known, moment, short
 from benchrun.dashboard.markup import Cell, Column, Tone, table
 from benchrun.results.views.frames import rows_of
 
@@ -77,17 +77,13 @@ def verdicts_table(verdicts: pd.DataFrame) -> str:
             short(row.reason if known(row.reason) and row.reason else DASH, 110),
             Cell(short(row.metric, 24) if known(row.metric) else DASH, "muted"),
             change(row.ratio),
-            Cell(_interval(row), "muted"),
+            Cell(interval_words(row.ratio_low, row.ratio_high), "muted"),
             Cell(short(row.gate_label or row.gate_id, 32), "", f"{row.gate_id}, {moment(row.gate_started)}"),
             _compare_cell(row.run_id_base, row.run_id_new),
         ]
         for row in rows_of(verdicts)
     ]
     return table(columns, rows)
-
-
-def _interval(row: Any) -> str:
-    return f"{change(row.ratio_low)} to {change(row.ratio_high)}" if known(row.ratio_low) else DASH
 
 
 def mark_rows(marks: pd.DataFrame, series: dict[str, str]) -> list[dict[str, str]]:

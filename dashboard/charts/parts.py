@@ -25,7 +25,7 @@ LOG_SCALE = alt.Scale(type="log", nice=False, padding=12)
 
 def series_names(points: pd.DataFrame) -> list[str]:
     """The series of a frame, sorted (`launch 4` before `launch 10`): the same ones get the same colours in every chart of a page."""
-    return sorted(set(points["series"]), key=_natural)
+    return sorted(set(points["series"]), key=lambda name: (_natural(name), name))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -9,7 +9,7 @@ import altair as alt
 from benchrun.dashboard.charts.figures import LATENCIES, Figure
 from benchrun.dashboard.charts.look import Look
 from benchrun.dashboard.charts.parts import finish
-from benchrun.dashboard.formats import change, known
+from benchrun.dashboard.formats import change, interval_words, known
 from benchrun.dashboard.formats import figure as figure_text
 from benchrun.results.views.frames import rows_of
 
@@ -134,11 +134,4 @@ def interval(row: Any) -> str:
     """`+1.2 % to +4.0 %`, `3.5× to 1.2× faster`, or why there is none. Both ends are in one notation."""
     if not known(row.ratio_low):
         return "none: it takes two launches on both sides"
-    low, high = float(row.ratio_low), float(row.ratio_high)
-    if low <= 0.5 or high >= 2:
-        times = [max(end, 1 / end) for end in (low, high)]
-        one, two = (f"{value:,.{1 if value < 100 else 0}f}×" for value in times)
-        if low < 1 < high:
-            return f"{one} faster to {two} slower"
-        return f"{one} to {two} {'faster' if high <= 1 else 'slower'}"
-    return f"{change(low)} to {change(high)}"
+    return interval_words(row.ratio_low, row.ratio_high)

@@ -123,15 +123,15 @@ class Filters:
         self._keep(name, chosen)
         return chosen
 
-    def switch(self, name: str, label: str, *, default: bool, help: str | None = None) -> bool:
-        """On or off."""
+    def switch(self, name: str, label: str, *, default: bool, help: str | None = None, show: bool = True) -> bool:
+        """On or off. With `show` False nothing is drawn and the value stays in the URL."""
         key = f"{self._page}.{name}"
         wanted = self._arrived(name, label, {"1": "on", "0": "off"})
         if wanted:
             st.session_state[key] = wanted[0] == "1"
         elif key not in st.session_state:
             st.session_state[key] = default
-        chosen: bool = st.toggle(label, key=key, help=help)
+        chosen: bool = st.toggle(label, key=key, help=help) if show else st.session_state[key]
         self._keep(name, ["1" if chosen else "0"])
         return chosen
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Naming = Callable[[Group], str]
+Step = tuple[str, str, Naming, Naming]  # name in the address, label, token of a group, its text
 _WIDTHS = {"hardware": 250, "protocol": 330}
 
 
@@ -24,7 +25,7 @@ def choose_group(filters: Filters, entries: Sequence[GroupEntry], machines: Sequ
     """Draws the filters, each with what is possible under those before it; `entries` must not be empty."""
     ambiguous = machine_names(machines)
     protocols = [entry.group.protocol for entry in entries]
-    steps: list[tuple[str, str, Naming, Naming]] = [
+    steps: list[Step] = [
         ("hardware", "Hardware", _hardware_token, lambda group: hardware_label(group, machines, ambiguous)),
         ("model", "Model", _model_token, _model_text),
         ("head", "Head", lambda group: token(group.head), lambda group: named(group.head)),
@@ -40,15 +41,22 @@ def choose_group(filters: Filters, entries: Sequence[GroupEntry], machines: Sequ
     for place, (name, label, of, text) in enumerate(steps):
         by_token = {of(entry.group): entry.group for entry in left}
         # A link may say the model alone: then the machine is one that has it.
-        asked = [(later, filters.asked(key)) for key, _, later, _ in steps[place:]]
-        fitting = [entry for entry in left if all(value in (None, later(entry.group)) for later, value in asked)]
-        largest = max(fitting or left, key=lambda entry: entry.points).group
+        largest = max(_fitting(filters, left, steps[place:]), key=lambda entry: entry.points).group
         options = unique_labels({key: text(group) for key, group in by_token.items()}, 56)
         drawn = len(options) > 1 or name in ("hardware", "model", "head")
         width = max(_WIDTHS.get(name, 165), min(420, 70 + 7 * max(map(len, options.values())))) if drawn else 165
         chosen = filters.choose(name, label, options, default=of(largest), show=drawn, width=width)
         left = [entry for entry in left if of(entry.group) == chosen]
     return left[0].group
+
+
+def _fitting(filters: Filters, entries: Sequence[GroupEntry], steps: Sequence[Step]) -> list[GroupEntry]:
+    """What fits the address from here on, the model first; a value that would leave nothing is passed over."""
+    left = list(entries)
+    for name, _, of, _ in sorted(steps, key=lambda step: step[0] != "model"):
+        asked = filters.asked(name)
+        left = [entry for entry in left if asked in (None, of(entry.group))] or left
+    return left
 
 
 def say_group(group: Group, points: pd.DataFrame) -> None:

@@ -180,10 +180,9 @@ def _choose_runs(database: Database, filters: Filters) -> Sides | None:
         comparable = next((key for key in list(runs)[:MOST_TRIED] if database.read(run_before, key) is not None), None)
         new = choose_run(filters, "new", "Second run", runs, default=comparable)
         before = database.read(run_before, new.id)
+        usual = before if before in runs else _other(runs, new)
         with slot:
-            base = choose_run(
-                filters, "base", "First run", runs, default=before if before in runs else _other(runs, new)
-            )
+            base = choose_run(filters, "base", "First run", runs, default=usual)
     left_out = []
     for entry in (base, new):
         planned = database.read(planned_count, entry.id)
@@ -192,9 +191,9 @@ def _choose_runs(database: Database, filters: Filters) -> Sides | None:
     left, right = database.read(run_points, base.id), database.read(run_points, new.id)
     left_out += _protocols(left, right)
     notes = list(_software(database, base, new)) if base.environment_id != new.environment_id else []
-    if before is None:
+    if before is None and base.id == usual:  # not where the visitor chose another one
         notes.insert(
-            0, "No run before the second one measured any of its points on this machine: choose the first one above."
+            0, "No run before the second one has any of its points on this machine: choose the first one above."
         )
     return Sides(left, right, run_text(base), run_text(new), SAME_POINT, tuple(left_out), tuple(notes))
 

@@ -12,7 +12,7 @@ from benchrun.dashboard.charts.bars import bar_chart
 from benchrun.dashboard.charts.figures import AXES, CLOCKS, FIGURES, LATENCIES, THROUGHPUT, Figure
 from benchrun.dashboard.charts.frontier import best_under, frontier_chart
 from benchrun.dashboard.charts.heatmap import heat_map, value_span
-from benchrun.dashboard.charts.scaling import scaling_chart
+from benchrun.dashboard.charts.scaling import interval_columns, scaling_chart
 from benchrun.dashboard.components.database import Database
 from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look, draw
@@ -133,7 +133,7 @@ def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> Shown:
         at = points[points[other] == fixed] if fixed is not None else points.iloc[0:0]
         drawn = drawable(at, [figure.column])
         single = drawn[x].nunique() == 1
-        logarithmic = not single and filters.switch("log", "Logarithmic", default=True)
+        logarithmic = filters.switch("log", "Logarithmic", default=True, show=not single)
     charts: dict[str, Any] = {}
     _warn_crowded(drawn)
     if drawn.empty:
@@ -159,10 +159,10 @@ def scaling_words(drawn: pd.DataFrame, x: str, figure: Figure, *, band: bool, si
         if single
         else "One line a series; a dot is the mean over launches"
     ]
-    if figure.column == "p50_ms":
-        parts.append("the thin line at a median is its interval")
-    elif figure.more_is_better and figure.column == THROUGHPUT.column:
-        parts.append("the thin line is the range between launches")
+    low, high = interval_columns(figure)
+    if low and (drawn[low] < drawn[high]).any():
+        known_as = "is the range between launches" if figure.more_is_better else "at a median is its interval"
+        parts.append(f"the thin line {known_as}")
     if band:
         parts.append("the ticks are p95 and p99" if single else "shaded: from p50 to p95, fainter to p99")
     return "; ".join(parts) + "."

@@ -212,3 +212,10 @@ def test_findings_and_gaps_in_words() -> None:
         "2 points without figures: 1 ran out of memory, 1 strange.",
         "1 point without this figure.",
     ]
+
+
+def test_an_interval_has_one_notation_and_an_end_may_lie_anywhere() -> None:
+    words = formats.interval_words
+    assert words(0.98, 1.04) == "−2.0 % to +4.0 %" and words(1 / 8.9, 1.03) == "8.9× faster to 1.0× slower"
+    assert words(None, 1.0) == words(1.0, float("nan")) == "–"
+    assert words(0.0, 3.0) == "−100 % to +200 %" and "inf×" not in words(1.5, float("inf"))

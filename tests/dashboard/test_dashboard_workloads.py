@@ -9,8 +9,8 @@ import pytest
 from benchrun.results.statistics import ReportedSummary
 from benchrun.results.store import open_store
 from tests.dashboard.conftest import Databases
-from tests.dashboard.stores import cost, measurement, point, run, store_run
-from tests.dashboard.test_dashboard_pages import charts, open_page, said
+from tests.dashboard.stores import cost, environment, measurement, point, run, store_run, sweep
+from tests.dashboard.test_dashboard_pages import charts, open_page, query_of, said
 
 
 def test_one_batch_and_length_gets_bars(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,6 +19,9 @@ def test_one_batch_and_length_gets_bars(databases: Databases, monkeypatch: pytes
     test = open_page("explore", db, monkeypatch, head="qa", workload="loadgen:single-stream")
     assert charts(test) == 1 and "One bar a series at batch 1, the best first" in said(test)
     assert "Logarithmic" not in [each.label for each in test.toggle]
+    assert "thin line" not in said(test)  # statistics of one test have no interval
+    test = open_page("explore", db, monkeypatch, head="qa", workload="loadgen:single-stream", log="0")
+    assert query_of(test)["log"] == ["0"]  # for the next view, which has a use for it
     test = open_page("explore", db, monkeypatch, head="qa", workload="padded")
     assert "One line a series" in said(test) and "shaded: from p50 to p95" in said(test)
     assert "Logarithmic" in [each.label for each in test.toggle]
@@ -41,3 +44,19 @@ def test_layouts_are_compared_with_padding(tmp_path: Path, monkeypatch: pytest.M
         store_run(store, run(1), points, {each.key: [cost(each)] for each in points})
     test = open_page("explore", str(tmp_path / "a.db"), monkeypatch, view="table")
     assert test.selectbox(key="explore.reference").value == "torch:eager · padded"
+
+
+@pytest.mark.parametrize(
+    "stale", [{"head": "gone"}, {"workload": "gone"}, {"hardware": "gone/cpu"}, {"protocol": "gone"}]
+)
+def test_a_stale_part_of_a_link_takes_nothing_from_its_model(
+    stale: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is on the machine with fewer points, which nothing else in the link names."""
+    many, one = sweep(), [point(model="bert-base")]
+    with open_store(tmp_path / "a.db") as store:
+        store_run(store, run(1), many, {each.key: [cost(each)] for each in many})
+        store_run(store, run(2, environment=environment(2)), one, {each.key: [cost(each)] for each in one})
+    test = open_page("explore", str(tmp_path / "a.db"), monkeypatch, model="bert-base", **stale)
+    assert test.selectbox(key="explore.model").value == "bert-base"
+    assert said(test).count("The link asks for something that is not here") == 1 and "gone" in said(test)
