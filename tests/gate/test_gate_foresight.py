@@ -75,6 +75,11 @@ def test_the_last_pair_begins_when_it_begins(done: int) -> None:
         assert enough == [False, False, True, True, True]
 
 
+def test_hours_are_told_as_hours() -> None:
+    taken = [TimedLaunch(each, 3600.0) for each in STAGE_1[:2]]
+    assert "take about 4.0 h more" in foresee_end(taken, STAGE_1[2:], limited(150), 7200.0)
+
+
 def test_launches_of_one_side_are_pairs_of_one() -> None:
     """Against a stored run: five launches of 60 s, the last begins after 4 min; no alarm is confirmed."""
     launches = [LaunchOrder(at, "new", SCREEN, at, POINTS) for at in range(5)]

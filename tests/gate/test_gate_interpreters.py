@@ -201,6 +201,8 @@ def test_a_stored_run_decides_only_when_sessions_are_known(gate: Gate, interpret
     assert limited.points[0].reason.endswith("the limit is 1e-06") and decided_alike(store, limited)
     with pytest.raises(UsageError, match="--max-launches 4 decides nothing: --baseline takes 5 launches"):
         against(new, settings=replace(QUIET, max_launches=4))
+    with pytest.raises(UsageError, match=r"--timeout 0\.5 is too small"):  # it holds for a stored run's points too
+        gate(None, new, sweep={"timeout": 0.5}, baseline=first.base.run_id)
     with pytest.raises(UsageError, match="the gate cannot go by p51"):
         against(new, metrics=("p51",))
     gate(old, new)  # one more session must not change what was decided
