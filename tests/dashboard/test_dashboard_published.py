@@ -30,7 +30,8 @@ from benchrun.dashboard.charts.published import published_chart
 from benchrun.dashboard.recipes import command_for
 from benchrun.results.published import ComparisonRow, MeasuredPoint, PublishedRow, compare, load, table_names
 from benchrun.runner import cli
-from tests.dashboard.test_dashboard_charts import LOOKS, rendered
+from tests.dashboard.test_dashboard_charts import rendered
+from tests.dashboard.test_dashboard_colours import LOOKS
 
 
 @LOOKS
