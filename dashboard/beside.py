@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ COMPARED = (
 UNSAID = "not stated"
 # what is alike in all rows stands above them
 _ABOUT = ("hardware", "engine", "precision", "head", "scenario", "tokens", "batch")
+_PART = "part"
 _PRINTED = {
     "avg_ms": ("mean", "ms"),
     "p50_ms": ("p50", "ms"),
@@ -65,10 +66,12 @@ def compared(rows: Sequence[PublishedRow], beside: Sequence[ComparisonRow]) -> C
 
 
 def like_for_like(beside: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """The pairs to show: where a table has rows of our own hardware and engines, each engine stands beside itself only."""
+    """The pairs to show: where a table has rows of our own hardware and engines, each engine stands beside itself only, and in the same
+    scenario where there is one."""
     alike = [each for each in beside if each.published.engine == each.measured.engine]
-    same = any(each.published.hardware == each.measured.hardware for each in alike)
-    return alike if same else list(beside)
+    if not any(each.published.hardware == each.measured.hardware for each in alike):
+        return list(beside)
+    return [each for each in alike if each.published.scenario == each.measured.scenario] or alike
 
 
 def chart_frame(
@@ -215,6 +218,10 @@ def published_table(rows: Sequence[PublishedRow], beside: Sequence[ComparisonRow
     printed = [name for name in _PRINTED if any(row.printed.get(name) for row in laid.rows)] or ["avg_ms"]
     about = [_about(row) for row in laid.rows]
     told = [title for title in _ABOUT if len({row[title] for row in about}) > 1 or title in ("engine", "batch")]
+    if _kinds(about, [*told, _PART]) > _kinds(
+        about, told
+    ):  # rows that only the part of the page tells apart, such as layouts
+        told.append(_PART)
     columns = [Column(title, number=title in ("tokens", "batch")) for title in told]
     columns += [Column(*_PRINTED[name], number=True, group="published") for name in printed]
     lines: list[list[Cell | str]] = []
@@ -225,6 +232,10 @@ def published_table(rows: Sequence[PublishedRow], beside: Sequence[ComparisonRow
     alike = {title: about[0][title] for title in _ABOUT if about and title not in told and about[0][title] != DASH}
     caption = " · ".join(f"{text} tokens" if title == "tokens" else text for title, text in alike.items())
     return table([*columns, *_our_columns(laid, what)], lines, caption=caption)
+
+
+def _kinds(about: Sequence[Mapping[str, str]], titles: Sequence[str]) -> int:
+    return len({tuple(row[title] for title in titles) for row in about})
 
 
 def _our_columns(laid: Laid, what: Compared) -> list[Column]:
@@ -246,7 +257,7 @@ def _about(row: PublishedRow) -> dict[str, str]:
         row.precision or row.dtype,
         row.head or f"head {UNSAID}",
     )
-    return dict(zip(_ABOUT, (*texts, row.scenario or DASH, *shape), strict=True))
+    return dict(zip((*_ABOUT, _PART), (*texts, row.scenario or DASH, *shape, row.section or DASH), strict=True))
 
 
 def _figures(row: PublishedRow, printed: Sequence[str]) -> list[Cell | str]:

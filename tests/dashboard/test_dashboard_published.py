@@ -205,3 +205,18 @@ def test_the_command_line_takes_what_the_page_says(
         many = replace(rows[0], scenario="MultiStream")
         multi = shlex.split(command_for(load(name), [many]) or "")
         assert multi[1:4] == ["loadgen", "--scenario", "multi-stream"] and "--batch" not in multi
+
+
+def test_rows_that_only_their_part_tells_apart_name_it_and_ours_stand_in_their_scenario() -> None:
+    rows = load("benchrun_h200_loadgen").rows
+    ours = our_point(
+        "torch:cudagraph", model="bert-large", head="qa", dtype="bf16", batch=128, seq=384, scenario="Offline"
+    )
+    pairs = beside("benchrun_h200_loadgen", ours)
+    assert {each.published.scenario for each in pairs} == {"Offline"}
+    assert beside(
+        "benchrun_h200_loadgen", replace(ours, scenario="MultiStream")
+    )  # no such row: the others, with what differs
+    html = published_table(rows, pairs, COMPARED[-1])
+    assert ">part<" in html and html.count(">bucketed<") == html.count(">packed<") == 4
+    assert ">part<" not in published_table(load("aitemplate_a100").rows[:8], [])
