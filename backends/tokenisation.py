@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ class TextTokenizer:
     """The tokeniser of a model folder. Raises ModelError where the folder has none that can be read."""
 
     def __init__(self, folder: Path) -> None:
-        self._inner = _load(folder)
+        self._inner = _load(folder, _signature(folder))
         self._inner.no_truncation()
         self._inner.no_padding()
         self.fingerprint = fingerprint(folder)
@@ -138,7 +139,14 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _load(folder: Path) -> Tokenizer:
+def _signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, time and size of the files that make the tokeniser: what tells whether it is still the one that was read."""
+    files = (folder / name for name in (TOKENIZER, *PARTS))
+    return tuple((each.name, each.stat().st_mtime_ns, each.stat().st_size) for each in files if each.is_file())
+
+
+@lru_cache(maxsize=4)  # a plan opens it for each workload and length
+def _load(folder: Path, _as_it_is: tuple[tuple[str, int, int], ...]) -> Tokenizer:
     from tokenizers import Tokenizer
 
     shown = folder.name

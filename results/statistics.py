@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+BOUND_SAMPLES = {
+    "p90": 44,
+    "p95": 90,
+    "p99": 459,
+}  # that a one-sided 99 % upper bound takes, as for p99: 0.99^459 < 1 %
 
 
 @dataclass(frozen=True, slots=True)

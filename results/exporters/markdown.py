@@ -13,11 +13,12 @@ from typing import Any
 
 from benchrun.results.document import run_document
 from benchrun.results.records import RunRecord
+from benchrun.results.statistics import BOUND_SAMPLES
 
 _CAPTIONS = ("Average (ms)", "95th Percentile (ms)", "99th Percentile (ms)", "Sequences/s")
 _OF_CEILING, _ENERGY = "Of Ceiling (%)", "J/Sequence"  # columns that stand only where a block has such a figure
 _TOO_SMALL = "†"
-_NEEDED = {"p95": 90, "p99": 459}  # samples of a launch for a 99 % upper bound
+_NEEDED = {name: BOUND_SAMPLES[name] for name in ("p95", "p99")}  # samples of a launch, for the columns that there are
 _UNKNOWN = "unknown"  # what an imported file could not say
 
 

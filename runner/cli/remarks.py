@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from benchrun.results.statistics import BOUND_SAMPLES
 from benchrun.runner.cli.training_notes import training_notes
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from benchrun.results.rows import MeasurementRow
 
 NAMED = 3  # points that a remark names; of more only the first and the last
-P99_SAMPLES = 459  # from which on p99 has an upper bound
 # a plain number: no version, no power of ten, none with commas
 _FIGURE = re.compile(r"(?<![\d.,])(?<!e-)(?<!e\+)(\d+(?:\.\d+)?)(?![.,]?\d|e[-+]?\d)")
 
@@ -39,8 +39,9 @@ def tell_remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[
     points = list(points)
     yield from tell_notes(record, points)
     measured = (each.row.host for planned in points for each in record.by_point[planned.point.key] if each.row.host)
-    if any((host.n or 0) < P99_SAMPLES for host in measured):
-        yield Text("  p99 without an upper bound: it takes 459 samples for one (p95: 90, p90: 44)", style="dim")
+    if any((host.n or 0) < BOUND_SAMPLES["p99"] for host in measured):
+        p99, others = BOUND_SAMPLES["p99"], f"p95: {BOUND_SAMPLES['p95']}, p90: {BOUND_SAMPLES['p90']}"
+        yield Text(f"  p99 without an upper bound: it takes {p99} samples for one ({others})", style="dim")
 
 
 def tell_notes(record: RunRecord, points: Iterable[PlannedPoint], told: Collection[str] = ()) -> Iterator[Text]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from benchrun.results.statistics import BOUND_SAMPLES
 from benchrun.runner.loadgen.calls import Pace, measure_pace
 from benchrun.runner.loadgen.executors import Tally
 from benchrun.runner.loadgen.search import FullRun, Probe, bracket_of, find_rate, keeps_up, next_rate
@@ -29,7 +30,7 @@ IMPOSSIBLE = "impossible"  # the flag of a point whose rate or deadline nothing 
 EXPECTED = {"single-stream": 1.5, "multi-stream": 1.5, "offline": 1.25}
 MORE = 1.3  # of what a test showed, where it ended before its time
 ROOM = 1.1  # the search for a rate begins with so many times what full batches gave
-LEAST_QUERIES = 459  # that early stopping needs for a p99, all of them within the limit: 0.99^459 < 1 %
+LEAST_QUERIES = BOUND_SAMPLES["p99"]  # that early stopping needs, all of them within the limit
 LEAST_LOAD = 0.1  # of what single samples would allow: at that the engine idles, and a query hardly ever meets another
 HOPELESS = 2.0  # a rate of so many times that is not tried
 MOST_RUNS = 4

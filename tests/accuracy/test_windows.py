@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,25 @@ def test_spans_and_contexts_are_those_of_the_reference(length: int, room: int, s
 
 def test_an_empty_passage_has_a_window_without_tokens() -> None:
     assert cut(0, 10, 5) == [Span(0, 0)] and most_context([Span(0, 0)]) == [()]
+
+
+def test_a_tokenizer_is_parsed_once_until_its_files_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    really = tokenizers.Tokenizer.from_file
+
+    class Counting:
+        @staticmethod
+        def from_file(path: str) -> tokenizers.Tokenizer:
+            parsed.append(path)
+            return really(path)
+
+    monkeypatch.setattr(tokenizers, "Tokenizer", Counting)
+    file = tmp_path / "tokenizer.json"
+    file.write_bytes((MINILM / "tokenizer.json").read_bytes())
+    pieces = [TextTokenizer(tmp_path).encode(["one two"])[0].ids for _ in range(2)]
+    assert pieces[0] == pieces[1] and len(parsed) == 1
+    file.write_bytes(file.read_bytes() + b" ")
+    assert TextTokenizer(tmp_path).encode(["one two"])[0].ids == pieces[0] and len(parsed) == 2
 
 
 def test_a_window_is_laid_out_as_the_model_was_trained(tokenizer: TextTokenizer) -> None:

@@ -15,6 +15,12 @@ from tests.dashboard.markup import Tags
 from tests.dashboard.stores import BUILDS
 
 SECONDS = 60.0
+TINY = {
+    "model": "tiny",
+    "head": "encoder",
+    "workload": "padded",
+    "hardware": f"{1:016x}/cpu",
+}  # a group of most databases
 OURS = {
     "section",
     "h4",
@@ -153,10 +159,7 @@ def test_explore_says_what_it_leaves_out(databases: Databases, monkeypatch: pyte
         "explore",
         str(databases("several")),
         monkeypatch,
-        model="tiny",
-        head="encoder",
-        workload="padded",
-        hardware=f"{1:016x}/cpu",
+        **TINY,
         seq="128",
     )
     text = said(test).replace("\\", "")

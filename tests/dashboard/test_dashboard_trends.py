@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.dashboard.conftest import Databases
-from tests.dashboard.test_dashboard_pages import charts, open_page, said
+from tests.dashboard.test_dashboard_pages import TINY, charts, open_page, said
 
 
 def test_trends_mark_steps_and_environments(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,10 +18,7 @@ def test_trends_mark_steps_and_environments(databases: Databases, monkeypatch: p
         "trends",
         str(databases("several")),
         monkeypatch,
-        model="tiny",
-        head="encoder",
-        workload="padded",
-        hardware=f"{1:016x}/cpu",
+        **TINY,
         batch="4",
         seq="32",
     )
