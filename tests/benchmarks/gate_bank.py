@@ -103,6 +103,7 @@ class Lane:
         self._device, self._control = device, control
         self._turn: tuple[ExitStack, int] | None = None
         self._before: list[float] = []
+        self._held = 0.0  # since when the device is this lane's
         self._runners: dict[str, tuple[SweepSide, tuple[str, ...]]] = {}
         for side, layers in LAYERS.items():
             override = [*settings["override"], f"num_hidden_layers={layers}"]
@@ -131,8 +132,9 @@ class Lane:
                 self._begin()  # a worker that died early has not
         readings = {key: to_reading(key, row, "device" if row.device is not None else "host") for key, row in rows}
         bad = [f"{key} {each.status} {each.error}" for key, each in readings.items() if each.status != "ok"]
-        taken = time.monotonic() - started
-        print(f"{number} {side}: {'; '.join(bad) or 'ok'} {taken:.1f} s", file=sys.stderr, flush=True)
+        ended = time.monotonic()
+        took = f"{ended - started:.1f} s, {ended - self._held:.1f} s of it with the device"
+        print(f"{number} {side}: {'; '.join(bad) or 'ok'} {took}", file=sys.stderr, flush=True)
         return Entry(number, side, runner.fingerprint(), control, readings)
 
     def _hear(self, _: Update) -> None:
@@ -142,6 +144,7 @@ class Lane:
         if self._turn is not None:
             (stack, place), self._turn = self._turn, None
             stack.enter_context(self._device.turn(place))
+            self._held = time.monotonic()
             self._before = self._control.run()
 
 
