@@ -15,7 +15,7 @@ import onnxruntime
 import torch
 
 from benchrun.backends.contract import PACKED_TOKENS, BackendError, BuildFailed, OutOfMemory, Session, Unsupported
-from benchrun.backends.onnx_packing import VERIFIED
+from benchrun.backends.onnx_packing import FORMS
 from benchrun.backends.torch_sessions import memory_errors
 
 if TYPE_CHECKING:
@@ -316,11 +316,12 @@ class PackedOrtSession(OrtSession):
         return found
 
     def facts(self) -> Mapping[str, Any]:
+        facts = super().facts()
         return {
-            **super().facts(),
+            **facts,
             "layout": "packed",
             "tokens": sum(self._lengths),
-            "packing_verified": VERIFIED,
+            "packing_verified": FORMS[facts["attention_form"]],
         }
 
     @property
