@@ -313,10 +313,11 @@ def test_calls_of_loadgen(tmp_path: Path, model: Model) -> None:
     """LoadGen's packed calls of any number of samples, through sessions for two capacities that share one engine."""
     library = Library.of(inputs_of(model, (5, SEQ, 2, 30, 11, 40, 1), SEQ))
     engine, _ = engine_of(model, point(model), tmp_path)
+    facts = {"attention_form": "multihead"}
     shapes = [Shape(6, SEQ, tokens) for tokens in (64, 128)]
     sessions = {
         shape: PackedOrtSession(
-            engine, point(model, batch=shape.batch).with_capacity(shape.tokens or 0), {}, torch.device("cpu")
+            engine, point(model, batch=shape.batch).with_capacity(shape.tokens or 0), facts, torch.device("cpu")
         )
         for shape in shapes
     }
