@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from benchrun.results.store import Store, open_store
 
 POSTGRES = os.environ.get("BENCHRUN_TEST_POSTGRES")
 MOMENT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
+# of the run and the point that `new_run()` and `new_point()` give
+RUN = "20260301-123015-abcd"
+KEY = "00000000000000aa"
 
 NewRun = Callable[..., RunRow]
 NewPoint = Callable[..., PointRow]
@@ -26,7 +30,7 @@ NewMeasurement = Callable[..., MeasurementRow]
 
 @pytest.fixture
 def new_run() -> NewRun:
-    def build(id: str = "20260301-123015-abcd", **changes: Any) -> RunRow:
+    def build(id: str = RUN, **changes: Any) -> RunRow:
         environment = EnvironmentRow("0123456789abcdef", {"cpu": "Xeon", "versions": {"torch": "2.13.0"}})
         given: dict[str, Any] = {"label": "a run", "started": MOMENT, "state": "running", "environment": environment}
         return RunRow(id, **(given | changes))
@@ -36,7 +40,7 @@ def new_run() -> NewRun:
 
 @pytest.fixture
 def new_point() -> NewPoint:
-    def build(key: str = "00000000000000aa", **changes: Any) -> PointRow:
+    def build(key: str = KEY, **changes: Any) -> PointRow:
         given: dict[str, Any] = {
             "model": "bert-base",
             "weights": "random:0",
@@ -60,7 +64,7 @@ def new_measurement() -> NewMeasurement:
     """A measurement; with `samples=[ns, …]` on the host clock, `device=[ns, …]` on the device's."""
 
     def build(
-        key: str = "00000000000000aa",
+        key: str = KEY,
         status: str = "ok",
         replicate: int = 0,
         samples: Any = None,
@@ -108,3 +112,20 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def store(location: str) -> Iterator[Store]:
     with open_store(location) as opened:
         yield opened
+
+
+@pytest.fixture
+def planned(store: Store, new_run: NewRun, new_point: NewPoint) -> Store:
+    """A store with a run of one point."""
+    store.add_run(new_run(), [new_point()], 1)
+    return store
+
+
+def same(one: MeasurementRow, other: MeasurementRow) -> bool:
+    """Whether two measurements are equal, samples included; attachments aside, which a record only names."""
+    for clock in ("host_samples", "device_samples"):
+        mine, theirs = getattr(one, clock), getattr(other, clock)
+        assert (mine is None) == (theirs is None)
+        assert mine is None or np.array_equal(mine, theirs)
+    bare, others = (replace(each, host_samples=None, device_samples=None, attachments=()) for each in (one, other))
+    return bare == others
