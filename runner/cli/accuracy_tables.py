@@ -13,13 +13,14 @@ from rich.text import Text
 from benchrun.results.statistics import mean_of_known
 from benchrun.runner.accuracy.gates import PERCENTS, Standing, find_standing
 from benchrun.runner.cli.output import Output
+from benchrun.runner.cli.remarks import tell_notes
 from benchrun.runner.cli.tables import DASH, milliseconds, named_settings, rate, run_header
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from benchrun.results.records import PlannedPoint, RunRecord
-    from benchrun.results.rows import MeasurementRow
+    from benchrun.results.rows import MeasurementRow, PointRow
 
 NAMES = {"f1": "F1", "exact_match": "EM", "mrr": "MRR", "top1": "top-1"}
 
@@ -61,7 +62,9 @@ def accuracy_tables(record: RunRecord, gate: float | None) -> Iterator[Renderabl
             f"\n{model} · {weights} · seq {seq} · {workload} · {DASH if n is None else n} questions", style="bold"
         )
         yield _block(record, points, percents)
-        yield from _remarks(record, points, gate)
+        yield from tell_notes(record, points, shape=_name)
+        if gate is not None:
+            yield from _below_gate(record, points, gate)
 
 
 def _block(record: RunRecord, points: Sequence[PlannedPoint], percents: Sequence[float]) -> Table:
@@ -126,17 +129,21 @@ def _speed(rows: Sequence[MeasurementRow]) -> tuple[str, str]:
     return milliseconds(p50), rate(mean_of_known(row.throughput_seq_s for row in rows))
 
 
-def _remarks(record: RunRecord, points: Sequence[PlannedPoint], gate: float | None) -> Iterator[Text]:
-    """Errors and flags, each once for a point, and what missed the gate that was asked for."""
+def _below_gate(record: RunRecord, points: Sequence[PlannedPoint], gate: float) -> Iterator[Text]:
+    """What missed the gate that was asked for: of each point the launch furthest below it."""
     for planned in points:
-        point = planned.point
-        name = f"{point.backend}:{point.variant} {point.dtype} b{point.batch}"
-        for row in (each.row for each in record.by_point[point.key]):
-            notes = [row.error] if row.error else []
-            notes += list(row.flags)
-            if notes:
-                yield Text(f"  {name}: {'; '.join(notes)}", style="yellow" if row.status == "ok" else "red")
-            standing = find_standing(row.scores)
-            if gate is not None and standing is not None and not standing.passes(gate):
-                shown = f"{NAMES[standing.score.metric]} {standing.score.value:.3f} is {standing.percent:.2f} % of {standing.reference:.3f}"
-                yield Text(f"  {name}: below the gate of {gate:g} %: {shown}", style="red")
+        rows = [each.row for each in record.by_point[planned.point.key]]
+        standings = [each for row in rows if (each := find_standing(row.scores)) is not None]
+        below = [each for each in standings if not each.passes(gate)]
+        if not below:
+            continue
+        worst = min(below, key=lambda each: each.percent)
+        shown = f"{NAMES[worst.score.metric]} {worst.score.value:.3f} is {worst.percent:.2f} % of {worst.reference:.3f}"
+        often = f" ({len(below)} of {planned.replicates} launches)" if planned.replicates > 1 else ""
+        name = f"{planned.point.backend}:{planned.point.variant} {_name(planned.point)}"
+        yield Text(f"  {name}: below the gate of {gate:g} %: {shown}{often}", style="red")
+
+
+def _name(point: PointRow) -> str:
+    """A point among those of its engine: a table has all dtypes and one length."""
+    return f"{point.dtype} b{point.batch}"

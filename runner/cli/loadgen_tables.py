@@ -3,48 +3,107 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchrun.results.layouts import layout_of, split_layout
 from benchrun.results.statistics import mean_of_known
 from benchrun.runner.cli.remarks import tell_notes
-from benchrun.runner.cli.tables import DASH, milliseconds, rate
+from benchrun.runner.cli.tables import BROADEST, DASH, milliseconds, rate
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
+    from benchrun.results.rows import PointRow
 
+KIND = "loadgen:"
 PERCENTILES = {"p50": "p50_ms", "p90": "p90_ms", "p95": "p95_ms", "p97": "", "p99": "p99_ms", "p99.9": "p99_9_ms"}
 TOLD = "loadgen_invalid"  # the flag that the verdict says already
+PADDING, ENERGY = "pad-\nding", "J per\nsample"
+STARTS: Mapping[str, Callable[[PointRow], str]] = {
+    "engine": lambda point: f"{point.backend}:{point.variant}",
+    "batch": lambda point: str(point.batch or DASH),
+    "seq": lambda point: str(point.seq or DASH),
+}
+# columns that a narrow terminal does without, the first one first
+SPARE = {ENERGY: "energy", PADDING: "padding", "p97": "p97", "p95": "p95"}
 RATES = {"single-stream": "queries/s", "multi-stream": "", "server": "completed\nsamples/s", "offline": "samples/s"}
 
 
-def loadgen_table(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[RenderableType]:
-    """A line for each point of one workload, and below what a reader must know."""
+def mix_of(workload: str | None) -> str | None:
+    """What the points of one table share: of a LoadGen workload all but its layout, of another the whole."""
+    parts = split_layout(workload) if (workload or "").startswith(KIND) else None
+    return parts[0] if parts else workload
+
+
+def loadgen_table(record: RunRecord, points: Sequence[PlannedPoint], width: int) -> Iterator[RenderableType]:
+    """A line for each point of one mix, its layouts one below the other, and below what a reader must know.
+
+    With several layouts, what all points share of engine, batch and length stands above. What does not fit into `width` columns is left
+    out as `SPARE` says, and that is told.
+    """
     scenario, _, rest = (points[0].point.workload or "").partition(":")[2].partition(":")
     accuracy = rest.split(":")[0] == "accuracy"
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", padding=(0, 1, 0, 0))
-    headings = ["engine", "batch", "seq", *_columns(scenario, accuracy), "LoadGen"]
-    for name in headings:
-        table.add_column(name, justify="left" if name in ("engine", "LoadGen") else "right", no_wrap=True)
-    for planned in points:
-        found = [each for each in record.by_point[planned.point.key] if each.row.facts.get("loadgen")]
-        point = planned.point
-        start = [f"{point.backend}:{point.variant}", str(point.batch or DASH), str(point.seq or DASH)]
-        cells = [cell(found) if found else "" for cell in _columns(scenario, accuracy).values()]
-        verdict = _verdict(record, planned, found)
-        style = "strike" if verdict.plain != "VALID" and verdict.plain != "done" and found else ""
-        table.add_row(*start, *(Text(cell, style=style) for cell in cells), verdict)
+    layouts = len({each.point.workload for each in points}) > 1
+    starts: dict[str, Callable[[PointRow], str]] = dict(STARTS)
+    if layouts:
+        starts = {name: of for name, of in STARTS.items() if len({of(each.point) for each in points}) > 1}
+        if shared := [f"{name} {STARTS[name](points[0].point)}" for name in STARTS if name not in starts]:
+            yield Text(" · ".join(shared).removeprefix("engine "))
+        starts["layout"] = lambda point: layout_of(point.workload)
+        places = list(dict.fromkeys(_place(each.point) for each in points))
+        points = sorted(points, key=lambda each: places.index(_place(each.point)))
+    columns = _columns(scenario, accuracy, layouts)
+    if not any(each.row.joules_per_seq is not None for point in points for each in record.by_point[point.point.key]):
+        columns.pop(ENERGY, None)
+    left_out = []
+    table = _table(record, points, starts, columns)
+    for name in SPARE:
+        if name in columns and Console(width=BROADEST).measure(table).maximum > width:
+            del columns[name]
+            left_out.append(SPARE[name])
+            table = _table(record, points, starts, columns)
     table.caption = _caption(record, points, scenario, accuracy)
     yield table
-    yield from _remarks(record, points)
+    if left_out:
+        yield Text(f"  {', '.join(left_out)}: in a wider terminal, and in --json", style="dim")
+
+    def shape(point: PointRow) -> str:
+        short = {"batch": f"b{point.batch}", "seq": f"s{point.seq}", "layout": layout_of(point.workload)}
+        return " ".join(text for each, text in short.items() if each in starts)
+
+    yield from _remarks(record, points, shape)
 
 
-def _columns(scenario: str, accuracy: bool) -> dict[str, Any]:
+def _place(point: PointRow) -> tuple[str, ...]:
+    return tuple(of(point) for of in STARTS.values())
+
+
+def _table(
+    record: RunRecord,
+    points: Sequence[PlannedPoint],
+    starts: Mapping[str, Callable[[PointRow], str]],
+    columns: Mapping[str, Any],
+) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", padding=(0, 1, 0, 0))
+    for name in (*starts, *columns, "LoadGen"):
+        table.add_column(name, justify="left" if name in ("engine", "layout", "LoadGen") else "right", no_wrap=True)
+    for planned in points:
+        found = [each for each in record.by_point[planned.point.key] if each.row.facts.get("loadgen")]
+        cells = [cell(found) if found else "" for cell in columns.values()]
+        verdict = _verdict(record, planned, found)
+        style = "strike" if verdict.plain != "VALID" and verdict.plain != "done" and found else ""
+        start = [of(planned.point) for of in starts.values()]
+        table.add_row(*start, *(Text(cell, style=style) for cell in cells), verdict)
+    return table
+
+
+def _columns(scenario: str, accuracy: bool, layouts: bool) -> dict[str, Any]:
     """Heading → how its cell is made from the measurements of a point."""
 
     def told(name: str, show: Any) -> Any:
@@ -65,11 +124,14 @@ def _columns(scenario: str, accuracy: bool) -> dict[str, Any]:
         columns[RATES[scenario]] = lambda found: rate(mean_of_known(each.row.throughput_seq_s for each in found))
     if scenario == "offline":
         columns["tokens/s"] = lambda found: rate(mean_of_known(each.row.tokens_s for each in found))
-        columns["padding"] = lambda found: _share(mean_of_known(each.row.padding_fraction for each in found))
+    else:
+        for name, field in PERCENTILES.items():
+            columns[name] = summary(field) if field else told("p97_ms", milliseconds)
+    if scenario == "offline" or layouts:
+        columns[PADDING] = lambda found: _share(mean_of_known(each.row.padding_fraction for each in found))
+    if scenario == "offline":
         columns["mean\nbatch"] = told("mean_batch", lambda value: DASH if value is None else f"{value:.1f}")
-        return columns
-    for name, field in PERCENTILES.items():
-        columns[name] = summary(field) if field else told("p97_ms", milliseconds)
+    columns[ENERGY] = lambda found: rate(mean_of_known(each.row.joules_per_seq for each in found))
     return columns
 
 
@@ -100,10 +162,10 @@ def _caption(record: RunRecord, points: Sequence[PlannedPoint], scenario: str, a
     return "; ".join(parts)
 
 
-def _remarks(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[Text]:
+def _remarks(record: RunRecord, points: Sequence[PlannedPoint], shape: Callable[[PointRow], str]) -> Iterator[Text]:
     """In Server what was asked for and how it was found, what LoadGen says of its verdict, then errors and flags."""
     for planned in points:
-        name = f"{planned.point.backend}:{planned.point.variant} b{planned.point.batch} s{planned.point.seq}"
+        name = f"{planned.point.backend}:{planned.point.variant} {shape(planned.point)}"
         said: Counter[str] = Counter()
         for each in record.by_point[planned.point.key]:
             row = each.row
@@ -126,7 +188,7 @@ def _remarks(record: RunRecord, points: Sequence[PlannedPoint]) -> Iterator[Text
         for text, count in said.items():
             launches = f" ({count} of {planned.replicates} launches)" if planned.replicates > 1 else ""
             yield Text(f"  {name}: {text}{launches}", style="dim")
-    yield from tell_notes(record, points, (TOLD,))
+    yield from tell_notes(record, points, (TOLD,), shape)
 
 
 def _error(found: Sequence[MeasurementRecord]) -> str:

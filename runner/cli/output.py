@@ -21,6 +21,7 @@ from benchrun.runner.cli.layout_table import layout_tables
 from benchrun.runner.cli.tables import plan_lines, point_name, run_header, run_tables
 from benchrun.runner.durations import describe_seconds
 from benchrun.runner.estimate import point_seconds
+from benchrun.runner.loadgen.stand import IMPOSSIBLE
 
 if TYPE_CHECKING:
     from benchrun.backends.contract import Point
@@ -173,7 +174,8 @@ class Progress:
             line.append(f"  p50 {row.host.p50_ms:.2f} ms, n {row.host.n}")
         elif row.throughput_seq_s is not None:
             line.append(f"  {row.throughput_seq_s:.1f} sequences/s")
-        if row.error and row.error != update.planned.refusal:  # the plan has said why it will be skipped
+        # the plan has said why it will be skipped; what nothing can meet is said at the end
+        if row.error and row.error != update.planned.refusal and IMPOSSIBLE not in row.flags:
             line.append(f"  {row.error}")
         self.console.print(line, highlight=False)
 

@@ -6,7 +6,7 @@ What points and launches of an engine say alike is said once, with a range where
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from benchrun.runner.cli.training_notes import training_notes
 
 if TYPE_CHECKING:
     from benchrun.results.records import PlannedPoint, RunRecord
-    from benchrun.results.rows import MeasurementRow
+    from benchrun.results.rows import MeasurementRow, PointRow
 
 NAMED = 3  # points that a remark names; of more only the first and the last
 # a plain number: no version, no power of ten, none with commas
@@ -44,10 +44,23 @@ def tell_remarks(record: RunRecord, points: Iterable[PlannedPoint]) -> Iterator[
         yield Text(f"  p99 without an upper bound: it takes {p99} samples for one ({others})", style="dim")
 
 
-def tell_notes(record: RunRecord, points: Iterable[PlannedPoint], told: Collection[str] = ()) -> Iterator[Text]:
-    """A line for each set of remarks that the same measurements make; without the flags that are `told` elsewhere."""
+def name_shape(point: PointRow) -> str:
+    """What tells the points of an engine apart where a table has one dtype and one workload: `b8 s128`."""
+    return f"b{point.batch} s{point.seq}"
+
+
+def tell_notes(
+    record: RunRecord,
+    points: Iterable[PlannedPoint],
+    told: Collection[str] = (),
+    shape: Callable[[PointRow], str] = name_shape,
+) -> Iterator[Text]:
+    """A line for each set of remarks that the same measurements make; without the flags that are `told` elsewhere.
+
+    `shape` names a point among those of its engine, as the table above does.
+    """
     alike: dict[tuple[str, frozenset[int]], list[_Remark]] = {}
-    for (engine, _), remark in _collect(record, points, told).items():
+    for (engine, _), remark in _collect(record, points, told, shape).items():
         alike.setdefault((engine, frozenset(remark.said)), []).append(remark)
     for (engine, measurements), remarks in alike.items():
         first = remarks[0]
@@ -56,22 +69,22 @@ def tell_notes(record: RunRecord, points: Iterable[PlannedPoint], told: Collecti
         several = first.planned > len(shapes)
         often = f" ({len(measurements)} of {first.planned} launches)" if several else ""
         notes = "; ".join(fold_figures(list(each.said.values())) for each in remarks)
-        yield Text(f"  {engine} {named}: {notes}{often}", style=first.style)
+        yield Text(f"  {engine} {named}".rstrip() + f": {notes}{often}", style=first.style)
 
 
 def _collect(
-    record: RunRecord, points: Iterable[PlannedPoint], told: Collection[str]
+    record: RunRecord, points: Iterable[PlannedPoint], told: Collection[str], shape: Callable[[PointRow], str]
 ) -> dict[tuple[str, str], _Remark]:
     """By engine and words, which leave out the figures of a flag's reason."""
     found: dict[tuple[str, str], _Remark] = {}
     for planned in points:
         engine = f"{planned.point.backend}:{planned.point.variant}"
-        shape = f"b{planned.point.batch} s{planned.point.seq}"
+        name = shape(planned.point)
         for each in record.by_point[planned.point.key]:
             for words, text in _notes(each.row, told):
                 remark = found.setdefault((engine, words), _Remark("yellow" if each.row.status == "ok" else "red"))
-                if shape not in remark.shapes:
-                    remark.shapes.append(shape)
+                if name not in remark.shapes:
+                    remark.shapes.append(name)
                     remark.planned += planned.replicates
                 remark.said[each.id] = text
     return found

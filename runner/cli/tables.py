@@ -124,19 +124,21 @@ def run_header(record: RunRecord, db: str) -> Iterator[RenderableType]:
 
 def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
     """One table for each model, head, dtype, device and workload: a line a point, in the order of the plan."""
-    from benchrun.runner.cli.loadgen_tables import loadgen_table
+    from benchrun.runner.cli.loadgen_tables import KIND, loadgen_table, mix_of
 
     blocks: dict[tuple[str | None, ...], list[PlannedPoint]] = {}
     for planned in record.points:
         p = planned.point
         model = f"{p.model} ({named_settings(p.overrides)})" if p.overrides else p.model
-        blocks.setdefault((model, p.head, p.dtype, p.device, p.workload, p.weights), []).append(planned)
-    for (model, head, dtype, device, workload, weights), points in blocks.items():
+        blocks.setdefault((model, p.head, p.dtype, p.device, mix_of(p.workload), p.weights), []).append(planned)
+    for (model, head, dtype, device, mix, weights), points in blocks.items():
+        workloads = {planned.point.workload for planned in points}
+        workload = mix if len(workloads) > 1 else workloads.pop()
         parts = (model, head, dtype, device, workload)
         named = [each or f"{name} unknown" for name, each in zip(_BLOCK, parts, strict=True)]
         yield Text(f"\n{' · '.join(named)} · weights {weights or 'unknown'}", style="bold")
-        if (workload or "").startswith("loadgen:"):  # other columns: rates and percentiles as LoadGen defines them
-            yield from loadgen_table(record, points)
+        if (workload or "").startswith(KIND):  # other columns: rates and percentiles as LoadGen defines them
+            yield from loadgen_table(record, points, width)
             continue
         yield _block(record, points, width)
         yield from tell_remarks(record, points)
@@ -147,8 +149,15 @@ def run_tables(record: RunRecord, width: int) -> Iterator[RenderableType]:
 
 
 def _dropped(record: RunRecord) -> Iterator[str]:
-    """What of the columns about the machine this run has, for a table too narrow for them."""
-    rows = [(planned, each.row) for planned in record.points for each in record.by_point[planned.point.key]]
+    """What of the columns about the machine this run has, for a table too narrow for them (LoadGen's tell it themselves)."""
+    from benchrun.runner.cli.loadgen_tables import KIND
+
+    rows = [
+        (planned, each.row)
+        for planned in record.points
+        if not (planned.point.workload or "").startswith(KIND)
+        for each in record.by_point[planned.point.key]
+    ]
     if any(record.position(planned, row).ceiling_share is not None for planned, row in rows):
         yield "share of the ceiling"
     if any(row.joules_per_seq is not None for _, row in rows):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from benchrun.results.rows import Score
+from benchrun.results.records import LaunchRecord, MeasurementRecord, PlannedPoint, RunRecord
+from benchrun.results.rows import EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow, Score
 from benchrun.runner.accuracy.gates import find_standing
 from benchrun.runner.accuracy.naming import AskedTask, parse_workload
 from benchrun.runner.accuracy.opening import check_digest, data_path
 from benchrun.runner.accuracy.retrieval import built_in_digest
 from benchrun.runner.cli import run
 from benchrun.runner.cli.accuracy_command import plan_accuracy
+from benchrun.runner.cli.accuracy_tables import accuracy_tables
 from benchrun.runner.errors import UsageError
 from benchrun.runner.places import book_requests, read_requests
 from benchrun.runner.plan import Plan, SweepRequest, make_plan
@@ -24,6 +30,7 @@ from tests.accuracy.test_accuracy_data import GOOD, write
 from tests.backends.minilm import MINILM
 
 HERE = built_in_digest()[:8]
+MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -239,3 +246,47 @@ def test_without_a_reference_nothing_is_judged() -> None:
     assert find_standing([Score("squad", "f1", 90.0, 5)]) is None and find_standing([]) is None
     found = find_standing([Score("retrieval", "top1", 1.0, 5, 1.0), Score("retrieval", "mrr", 9.0, 5, 10.0)])
     assert found is not None and found.percent == pytest.approx(90)
+
+
+# --- what the table says ---
+
+
+def scored(launches: int) -> RunRecord:
+    """A run of fp16 and bf16 with a gate of 99 % in mind: on a busy machine, bf16 below the gate in all launches but the first."""
+    points, found = [], []
+    for ordinal, dtype in enumerate(("fp16", "bf16")):
+        key = f"{ordinal:016d}"
+        point = PointRow(key, "tiny", "w", "qa", "torch", "eager", "cpu", dtype, 8, 64, "accuracy:squad@1a2b3c4d", "v1")
+        points.append(PlannedPoint(ordinal, launches, point))
+        for launch in range(launches):
+            value = 80.0 + launch if dtype == "bf16" and launch else 90.0
+            flags = ("noisy_host", *(("accuracy_below_99",) if value < 89 else ()))
+            told = {"reasons": {"noisy_host": f"other processes kept {1 + launch + ordinal}.5 of 2 cores busy"}}
+            row = MeasurementRow(key, launch, ordinal, "ok", MOMENT, flags=flags, telemetry=told, settled=True)
+            score = Score("squad", "f1", value, n=12, reference=90.0)
+            found.append(MeasurementRecord(10 * ordinal + launch, 1, replace(row, scores=(score,))))
+    run = RunRow("20260301-000000-abcd", "", MOMENT, "finished", EnvironmentRow("0" * 16, {}))
+    return RunRecord(run, tuple(points), (LaunchRecord(1, LaunchRow(0, 1, MOMENT)),), tuple(found))
+
+
+def shown(record: RunRecord, gate: float | None) -> str:
+    console = Console(width=80, file=io.StringIO(), no_color=True)
+    for each in accuracy_tables(record, gate):
+        console.print(each, highlight=False)
+    assert isinstance(console.file, io.StringIO)
+    return " ".join(console.file.getvalue().split())
+
+
+def test_notes_under_the_table_are_said_once_and_name_the_dtype() -> None:
+    text = shown(scored(3), None)
+    assert text.count("noisy_host") == text.count("accuracy_below_99") == 1 and "below the gate" not in text
+    busy = "noisy_host (other processes kept 1.5–4.5 of 2 cores busy) (6 of 6 launches)"
+    assert f"torch:eager fp16 b8, bf16 b8: {busy}" in text
+    assert "torch:eager bf16 b8: accuracy_below_99 (2 of 3 launches)" in text
+
+
+def test_a_point_below_the_gate_is_said_once_with_its_worst_launch() -> None:
+    text = shown(scored(3), 99.0)
+    assert text.count("below the gate") == 1
+    assert "bf16 b8: below the gate of 99 %: F1 81.000 is 90.00 % of 90.000 (2 of 3 launches)" in text
+    assert "below the gate" not in shown(scored(1), 99.0)

@@ -208,6 +208,8 @@ def test_real_lengths_in_every_layout(bench: Bench) -> None:
     assert packed < 0.05 < bucketed < padded == pytest.approx(1 - 10 / 16, abs=0.05)
     told = record_of(bench).measurements[0].row.facts["loadgen"]
     assert told["outside_latency"] == "tokenisation, answers back"
+    assert re.findall(r"^(\w+) .* VALID", outcome.out, re.MULTILINE) == ["padded", "bucketed", "packed"]  # one table
+    assert outcome.out.count("loadgen:offline:uniform:4-16") == outcome.out.count("samples/s") == 1
 
 
 # --- what cannot be, and what goes wrong ---
@@ -310,7 +312,9 @@ def test_the_time_out_and_the_estimate_count_slow_queries(tmp_path: Path) -> Non
 def test_a_demand_that_nothing_can_meet_leaves_no_run(bench: Bench) -> None:
     before = bench("runs", "--json").document["runs"]
     deadline = ("--scenario", "server", "--latency-limit", "0.01", "--backend", "torch", *QUICK)
-    assert_refused(bench("loadgen", *deadline), "no rate keeps a latency limit of 0.01 ms: a single sample alone takes")
+    refused = bench("loadgen", *deadline)
+    assert_refused(refused, "no rate keeps a latency limit of 0.01 ms: a single sample alone takes")
+    assert " ".join(refused.err.split()).count("no rate keeps") == 1
     rate = ("--scenario", "server", "--target-qps", "900000", "--backend", "torch", *QUICK)
     assert_refused(
         bench("loadgen", *rate), "--target-qps 900000 is out of reach: torch:eager does about", "no run was kept"

@@ -251,3 +251,77 @@ def test_small_rates_are_in_gflops() -> None:
     assert "TFLOP/s" in shown(placed(4.0, *GOOD), 120)
     slow = shown(placed(4000.0, *GOOD), 120)
     assert "GFLOP/s" in slow and "TFLOP/s" not in slow and "0.500" in slow
+
+
+# --- layouts of a LoadGen mix ---
+
+MIX = "loadgen:server:auto:130ms:lognormal:177:32-384"
+LAYOUTS = ("padded", "bucketed", "packed")
+
+
+def served(engines: tuple[str, ...], batches: tuple[int, ...] = (64,), joules: float | None = None) -> RunRecord:
+    """A Server run in three layouts, as the plan orders it: one workload after the other."""
+    points, found = [], []
+    for ordinal, (layout, engine, batch) in enumerate(product(LAYOUTS, engines, batches)):
+        backend, _, variant = engine.partition(":")
+        key = f"{ordinal:016d}"
+        head = (key, "bert-large", "random:0", "encoder", backend, variant, "cuda:0", "bf16")
+        points.append(PlannedPoint(ordinal, 1, PointRow(*head, batch, 384, f"{MIX}:{layout}", "v1")))
+        row = MeasurementRow(
+            key,
+            0,
+            ordinal,
+            "ok",
+            MOMENT,
+            host=ReportedSummary(n=2000, p50_ms=64.87, p90_ms=82.82, p95_ms=87.01, p99_ms=95.68, p99_9_ms=104.1),
+            throughput_seq_s=1685.0 + ordinal,
+            padding_fraction=0.5,
+            joules_per_seq=joules,
+            flags=("noisy_host",),
+            facts={"loadgen": {"validity": "VALID", "p97_ms": 90.01, "setting": "own"}},
+        )
+        found.append(MeasurementRecord(ordinal, 1, row))
+    return replace(record(1, 1.0, "host"), points=tuple(points), measurements=tuple(found))
+
+
+def table_of(text: str) -> list[str]:
+    """The heading's last line and the lines of figures."""
+    return [line.rstrip() for line in text.splitlines() if "VALID" in line or "p99.9" in line]
+
+
+def test_layouts_of_one_mix_stand_in_one_table() -> None:
+    text = shown(served(("torch:cudagraph",), joules=0.413), 80)
+    heading, *lines = table_of(text)
+    assert heading.split() == [
+        "layout", "samples/s", "p50", "p90", "p95", "p97", "p99", "p99.9", "ding", "sample", "LoadGen",
+    ]  # fmt: skip
+    assert lines[0].split() == [
+        "padded", "1685", "64.87", "82.82", "87.01", "90.01", "95.68", "104.1", "50.0%", "0.413", "VALID",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines] == list(LAYOUTS) and text.count(MIX) == 1 and f"{MIX}:" not in text
+    assert "torch:cudagraph · batch 64 · seq 384" in text.splitlines()
+    assert text.count("noisy_host") == 1 and "  torch:cudagraph padded, bucketed, packed: noisy_host" in text
+    narrow = shown(served(("torch:cudagraph",), joules=0.413), 64)
+    assert "  energy, padding: in a wider terminal, and in --json" in narrow.splitlines() and "0.413" not in narrow
+
+
+def test_engines_stay_together_where_several_have_layouts() -> None:
+    text = shown(served(("torch:eager", "ort:cpu")), 80)
+    assert [tuple(line.split()[:2]) for line in table_of(text)[1:]] == [
+        *(("torch:eager", layout) for layout in LAYOUTS),
+        *(("ort:cpu", layout) for layout in LAYOUTS),
+    ]
+    assert "wider terminal" not in text and "batch 64 · seq 384" in text.splitlines()
+
+
+@pytest.mark.parametrize("batches", [(64,), (16, 64)])
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_figure_of_a_layout_is_cut_off(width: int, batches: tuple[int, ...]) -> None:
+    text = shown(served(ENGINES, batches, joules=0.413), width)
+    assert "…" not in text.replace(" … ", " ")
+    assert max(map(len, table_of(text))) <= width
+    assert len(table_of(text)) == 1 + 9 * len(batches)
+    for words in ("64.87", "95.68", "104.1"):
+        assert text.count(words) == 9 * len(batches)
+    left_out = [words for words in ("50.0%", "90.01", "87.01", "0.413") if words not in text]
+    assert bool(left_out) == ("wider terminal" in text) == (width == 80)
