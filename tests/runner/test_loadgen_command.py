@@ -104,6 +104,10 @@ def test_a_scenario_is_valid(scenario: str, engines: str, bench: Bench) -> None:
         assert "answers back" in told["inside_latency"] and told["outside_latency"] == "tokenisation"
         rate = each.row.throughput_seq_s
         assert (rate is None) == (scenario == "multi-stream") and each.row.padding_fraction is not None
+        if scenario == "multi-stream":  # LoadGen tells no rate: 8 samples by the mean latency of their query
+            assert each.row.host is not None and each.row.host.mean_ms is not None
+            shown_rate = outcome.out.partition("torch:eager")[2].split()[2]
+            assert float(shown_rate) == pytest.approx(8000 / each.row.host.mean_ms, rel=1e-3)
         if rate is not None:
             assert each.row.tokens_s == pytest.approx(rate * 16)
         assert (each.row.host is None) == (scenario == "offline")
