@@ -148,7 +148,8 @@ class Availability:
 class Variant:
     """A named option set of a backend: what it is, and the devices and dtypes it is written for.
 
-    `verified` is the project's own verification level per device kind: `executed`, `built`, `compiled` or `never run`.
+    `verified` is the project's own verification level per device kind: `executed`, `built`, `compiled` or `never run`. It holds for padded
+    and packed calls and for training alike, as far as the variant offers them; a session that lags behind says so as a fact.
     `distributions` and `install` are set where the variant needs other packages than its backend. `training` lists the dtypes
     (of `TRAINING_DTYPES`) in which it makes training steps: none where it cannot.
     """

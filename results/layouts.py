@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from benchrun.results.rows import PointRow
 
 LAYOUTS = ("padded", "bucketed", "packed")
+USES = ("padded", "packed", "training")  # what engines have code of their own for
 LENGTHS = "lengths:"  # the kind whose layouts gain what padding leaves; LoadGen's points hold waiting besides
 KINDS = (LENGTHS, "loadgen:")
 
@@ -43,6 +44,13 @@ def split_layout(workload: str | None) -> tuple[str, str] | None:
 def layout_of(workload: str | None) -> str:
     """The layout of a workload; empty for one that knows none."""
     return (split_layout(workload) or ("", ""))[1]
+
+
+def engine_use(workload: str | None) -> str:
+    """Which of USES a workload is: buckets are padded calls too, and so are accuracy tasks."""
+    if (workload or "").partition(":")[0] == "train":
+        return "training"
+    return "packed" if layout_of(workload) == "packed" else "padded"
 
 
 def with_layouts(mix: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from benchrun.results.attached import has_parts, insert_parts
 from benchrun.results.ceilings import add_ceilings, load_ceilings
 from benchrun.results.engine import lock_catalog, open_engine
 from benchrun.results.errors import NoDatabase, StoreError
+from benchrun.results.layouts import USES, engine_use
 from benchrun.results.plain import plain_json
 from benchrun.results.reasons import explaining
 from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord, StoredAttachment
@@ -274,15 +275,21 @@ class Store:
         with self.reading() as connection:
             return queries.environments(connection)
 
-    def executed(self, fingerprints: Sequence[str]) -> set[tuple[str, str, str]]:
-        """(backend, variant, device kind) that gave a right answer on hardware with one of these fingerprints."""
+    def executed(self, fingerprints: Sequence[str]) -> dict[tuple[str, str, str], tuple[str, ...]]:
+        """(backend, variant, device kind) that gave a right answer on hardware with one of these fingerprints → in which uses.
+
+        Those are what engines have code of their own for: `padded` calls, `packed` ones, steps of `training`.
+        """
         right = exists().where(
             Measurement.point_key == Point.key, Measurement.fingerprint.in_(fingerprints), Measurement.status == "ok"
         )
-        query = select(Point.backend, Point.variant, Point.device).where(right).distinct()
+        query = select(Point.backend, Point.variant, Point.device, Point.workload).where(right).distinct()
+        found: dict[tuple[str, str, str], set[str]] = {}
         with self.reading() as connection:
-            rows = connection.execute(query).all()
-        return {(row.backend, row.variant, (row.device or "").partition(":")[0]) for row in rows}
+            for row in connection.execute(query):
+                engine = row.backend, row.variant, (row.device or "").partition(":")[0]
+                found.setdefault(engine, set()).add(engine_use(row.workload))
+        return {engine: tuple(sorted(uses, key=USES.index)) for engine, uses in found.items()}
 
     # --- shared ---
 

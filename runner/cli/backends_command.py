@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -33,7 +33,8 @@ class Line:
 
     `available` without `checked` means no more than that its packages are installed and a device of its kind is here.
     `verified` is how far it got here, by the stored runs and the cache, at best; `verified_on` maps each device kind to that;
-    `project` maps a device kind to how far the project itself got with it.
+    `executed` maps those where it ran here to what of it did (`Store.executed`); `project` maps a device kind to how far the project
+    itself got with it.
     """
 
     engine: str
@@ -48,6 +49,7 @@ class Line:
     project: dict[str, str]
     summary: str
     checked: bool = False
+    executed: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def here(self) -> Text:
@@ -58,10 +60,11 @@ class Line:
 
     @property
     def verified_here(self) -> str:
-        """`executed`; with several kinds of device here, `executed on cpu; never run on cuda`."""
+        """`executed (padded, packed)`; with several kinds of device here, `executed (padded) on cpu; never run on cuda`."""
         kinds = {device.partition(":")[0] for device in list_devices()}
-        found = {kind: level for kind, level in self.verified_on.items() if kind in kinds}
-        return by_level(found) if len(found) > 1 else self.verified
+        ran = {kind: f"executed ({', '.join(uses)})" for kind, uses in self.executed.items() if kind in kinds}
+        found = {kind: ran.get(kind, level) for kind, level in self.verified_on.items() if kind in kinds}
+        return by_level(found) if len(found) > 1 else next(iter(ran.values()), self.verified)
 
 
 def list_backends(*, as_json: bool, check: bool, options: bool = False, db: str | None = None) -> int:
@@ -103,6 +106,8 @@ def print_lines(console: Console, lines: Sequence[Line], *, check: bool) -> None
     told = (
         "executed, built, compiled or never run: how far it got here, by your stored runs and cache, and in the project"
     )
+    if any(line.executed for line in lines):
+        told += "; in brackets, what ran: padded calls, packed ones, training"
     elsewhere = "" if wide else "; devices, dtypes and install commands: --json, or a terminal of 120 columns"
     untried = "" if check else "installed: by package metadata, not tried; --check loads each engine and asks it. "
     console.print(
@@ -159,10 +164,10 @@ def describe_backend(name: str, *, check: bool, db: str | None = None) -> list[L
     lines = []
     for variant in about.variants:
         otherwise = built.get(variant.name, NEVER)
-        levels = {
-            kind: "executed" if (about.name, variant.name, kind) in executed else otherwise for kind in variant.devices
-        }
-        lines.append(_line(about, variant, missing[variant.name], found.get(variant.name), levels))
+        ran = {kind: uses for kind in variant.devices if (uses := executed.get((about.name, variant.name, kind)))}
+        levels = {kind: "executed" if kind in ran else otherwise for kind in variant.devices}
+        line = _line(about, variant, missing[variant.name], found.get(variant.name), levels)
+        lines.append(replace(line, executed=ran))
     return lines
 
 
@@ -220,8 +225,8 @@ def _line(
 
 
 @cache
-def executed_here(db: str | None) -> set[tuple[str, str, str]]:
-    """(backend, variant, device kind) that stored runs of this machine have executed; none where no database was made yet.
+def executed_here(db: str | None) -> dict[tuple[str, str, str], tuple[str, ...]]:
+    """What stored runs of this machine have executed (`Store.executed`); nothing where no database was made yet.
 
     Raises StoreError where a database was named and cannot be read.
     """
@@ -235,7 +240,7 @@ def executed_here(db: str | None) -> set[tuple[str, str, str]]:
     except StoreError:
         if db is not None:
             raise
-        return set()
+        return {}
 
 
 PROBE = """

@@ -126,7 +126,7 @@ def test_a_compiled_library_is_told_as_such(
     from benchrun.runner.cli import backends_command
 
     monkeypatch.setenv("BENCHRUN_CACHE", str(build.cache.root))
-    monkeypatch.setattr(backends_command, "executed_here", lambda db: set())
+    monkeypatch.setattr(backends_command, "executed_here", lambda db: {})
 
     def levels() -> dict[str, str]:
         return {line.engine: line.verified for line in backends_command.describe_backend("ait", check=False)}

@@ -109,15 +109,24 @@ def test_what_gave_a_right_answer_on_some_hardware(
         new_point("a"),
         new_point("b", variant="compile", device="cuda:0"),
         new_point("c", backend="ort", variant="cpu"),
+        new_point("d", workload="train:qa:adamw:1"),
+        new_point("e", workload="lengths:uniform:8-16:packed"),
+        new_point("f", workload="loadgen:server:100:lengths:uniform:8-16:bucketed", variant="compile"),
     ]
-    for run, fingerprint, statuses in (("one", "f1", ("ok", "oom", "ok")), ("two", "f2", ("invalid", "ok", "error"))):
+    outcomes = (
+        ("one", "f1", ("ok", "oom", "ok", "ok", "ok", "error")),
+        ("two", "f2", ("invalid", "ok", "error", "invalid", "skipped", "ok")),
+    )
+    for run, fingerprint, statuses in outcomes:
         store.add_run(new_run(run, environment=EnvironmentRow(fingerprint, {})), points, 1)
         rows = [new_measurement(point.key, status) for point, status in zip(points, statuses, strict=True)]
         store.add_measurements(run, [(None, row) for row in rows])
-    assert store.executed(["f1"]) == {("torch", "eager", "cpu"), ("ort", "cpu", "cpu")}
-    assert store.executed(["f2"]) == {("torch", "compile", "cuda")}
-    assert len(store.executed(["f1", "f2"])) == 3
-    assert store.executed([]) == store.executed(["f3"]) == set()
+    eager, ort = ("torch", "eager", "cpu"), ("ort", "cpu", "cpu")
+    assert store.executed(["f1"]) == {eager: ("padded", "packed", "training"), ort: ("padded",)}
+    second = {("torch", "compile", "cuda"): ("padded",), ("torch", "compile", "cpu"): ("padded",)}
+    assert store.executed(["f2"]) == second
+    assert store.executed(["f1", "f2"]) == store.executed(["f1"]) | second
+    assert store.executed([]) == store.executed(["f3"]) == {}
 
 
 def test_queries_of_a_run_and_of_a_series_use_their_indexes(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,13 @@ def test_what_has_run_or_was_built_here_is_told(bench: Bench) -> None:
     found = lines(bench)
     assert (found["torch:eager"]["verified"], found["trt:rtx"]["verified"]) == ("executed", "built")
     assert found["torch:eager"]["verified_on"]["cpu"] == "executed"
+    assert (found["torch:eager"]["executed"], found["trt:rtx"]["executed"]) == ({"cpu": ["padded"]}, {})
     assert found["torch:eager"]["verified_on"]["rocm"] == "never run"
     elsewhere = Bench(bench.folder, {"BENCHRUN_DB": str(bench.folder / "none.db")})
     assert lines(elsewhere)["torch:eager"]["verified"] == "never run"
     assert lines(elsewhere, "--db", str(bench.db))["torch:eager"]["verified"] == "executed"
+    assert "executed (padded)" in (table := " ".join(bench("backends").out.split()))
+    assert "in brackets, what ran: padded calls" in table and "in brackets" not in elsewhere("backends").out
     lost = elsewhere("backends", "--db", "lost.db")
     assert lost.status == 2 and len(lost.err.splitlines()) == 1
     assert found["torch:compile"]["verified"] == found["trt:tensorrt"]["verified"] == "never run"
@@ -136,6 +140,10 @@ def test_a_build_without_the_device_that_is_here_is_told_as_such(monkeypatch: py
     assert eager.verified_here == "executed on cpu; never run on cuda"
     untried = backends_command._line(about, by_name["cudagraph"], None, None, {"cuda": "never run"})
     assert untried.available and untried.here.plain == "installed"
+    ran = replace(eager, executed={"cpu": ("padded", "training")})
+    assert ran.verified_here == "executed (padded, training) on cpu; never run on cuda"
+    monkeypatch.setattr(backends_command, "list_devices", lambda: ("cpu",))
+    assert ran.verified_here == "executed (padded, training)"
 
 
 def test_options_are_listed(bench: Bench) -> None:
