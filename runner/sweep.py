@@ -158,7 +158,7 @@ class Sweep:
                 worker.kill()
                 worker.wait()
                 if attempt is not None and self._unfinished(attempt, replicate):
-                    interrupted = {"status": "interrupted", "error": "interrupted by Ctrl-C"}
+                    interrupted = {"status": "interrupted", "error": "interrupted by Ctrl-C or SIGTERM"}
                     self._store_row(launch, replicate, attempt, interrupted)
                 raise
             finally:

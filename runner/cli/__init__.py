@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import MutableMapping
+from types import FrameType
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -14,7 +16,18 @@ OWN_OPTIONS = ("--help", "-h", "--version", "--install-completion", "--show-comp
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its status."""
+    signal.signal(signal.SIGTERM, interrupt)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def interrupt(number: int, _: FrameType | None) -> None:
+    """Let SIGTERM end any command as Ctrl-C does: a CI job that is cancelled keeps what was measured, and no worker is left.
+
+    Only the first one counts: `timeout` sends two, and the second must not break into storing how the run ended. (Not
+    SIG_IGN: processes that are started later would inherit that.)
+    """
+    signal.signal(number, lambda *_: None)
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:

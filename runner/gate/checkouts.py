@@ -17,6 +17,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -220,12 +221,24 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     variables = {name: value for name, value in os.environ.items() if name not in (changes or {})}
     variables |= {name: value for name, value in (changes or {}).items() if value is not None}
-    try:
-        return subprocess.run(
-            command, cwd=folder, env=variables, capture_output=True, text=True, timeout=INSTALL_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(f"setting up a side took longer than {INSTALL_S:g} s: give a quicker --install") from error
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, said = process.communicate(timeout=INSTALL_S)
+        except subprocess.TimeoutExpired as error:
+            raise UsageError(f"setting up a side took longer than {INSTALL_S:g} s: give a quicker --install") from error
+        finally:
+            if process.returncode is None:  # too slow, or interrupted: what it started ends with it
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, out, said)
 
 
 def _said(output: str) -> str:

@@ -94,11 +94,6 @@ class CommandSide:
             return {}, str(failure)
         return dict(suite.points), ""
 
-    @property
-    def known(self) -> Mapping[str, PointRow]:
-        """The points that the gate expects of this side, by name."""
-        return self._known
-
     def open(self, points: Mapping[str, PointRow]) -> None:
         """The points that the gate expects, as they are in the run of this side."""
         self._known = dict(points)

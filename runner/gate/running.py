@@ -168,8 +168,8 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
         for side in SIDES
     }
     around.tell("running both commands once, to see what they measure (not counted)")
-    found, orders = _discover(runners)
-    points, keys = _pair_suites(found, runners)
+    known, orders = _discover(runners)
+    points, keys = _pair_suites(known)
     plan = GatePlan(
         base=described["base"].subject,
         new=described["new"].subject,
@@ -180,7 +180,8 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
     )
     draft = draft_gate(request, around, gate_id, started, plan, described, keys, _place_notes(places))
     for side in SIDES:
-        rows = list({row.key: row for row in runners[side].known.values()}.values())
+        runners[side].open(known[side])
+        rows = list({row.key: row for row in known[side].values()}.values())
         open_side_run(store, gate_id, described[side], {"command": commands[side]}, "cpu", rows)
     begin(store, draft)
     control = ControlWorkload(choose_cores(threads)) if request.settings.control else None
@@ -193,34 +194,25 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
 
 def _discover(
     runners: Mapping[Side, CommandSide],
-) -> tuple[dict[Side, dict[str, PointRow] | None], list[LaunchOrder]]:
-    """What each command measures, None where it failed; the discarded launches of the session. Raises UsageError where
-    both fail.
+) -> tuple[dict[Side, Mapping[str, PointRow]], list[LaunchOrder]]:
+    """What each command measures, and the discarded launches of the session. A new side that fails is expected to have
+    what the base has, so that it is MISSING. Raises UsageError where the base fails: there is nothing to judge against.
     """
-    found: dict[Side, dict[str, PointRow] | None] = {}
-    reasons: list[str] = []
-    orders = []
-    for at, side in enumerate(SIDES):
-        points, reason = runners[side].discover()
-        found[side] = points or None
-        if reason:
-            reasons.append(f"{side}: {reason}")
-        orders.append(LaunchOrder(at, side, WARMUP, 0, ()))
-    if not any(found.values()):
-        raise UsageError(f"neither command measured anything: {'; '.join(reasons)}")
-    return found, orders
+    base, reason = runners["base"].discover()
+    if reason:
+        raise UsageError(
+            f"the base command measured nothing in its first run, so there is nothing to compare with: {reason}"
+        )
+    new, _ = runners["new"].discover()
+    orders = [LaunchOrder(at, side, WARMUP, 0, ()) for at, side in enumerate(SIDES)]
+    return {"base": base, "new": new or base}, orders
 
 
 def _pair_suites(
-    found: Mapping[Side, dict[str, PointRow] | None], runners: Mapping[Side, CommandSide]
+    known: Mapping[Side, Mapping[str, PointRow]],
 ) -> tuple[tuple[PlannedPoint, ...], dict[str, tuple[str | None, str | None]]]:
-    """The points of both commands by name. A command that failed is expected to have all: then it is MISSING, not NEW."""
-    every = {name: row for side in reversed(SIDES) for name, row in (found[side] or {}).items()}
-    known: dict[Side, dict[str, PointRow]] = {}
-    for side in SIDES:
-        own = found[side]
-        known[side] = every if own is None else own
-        runners[side].open(known[side])
+    """The points of both commands, paired by name."""
+    every = {name: row for side in reversed(SIDES) for name, row in known[side].items()}
     points = tuple(
         PlannedPoint(
             key=name,

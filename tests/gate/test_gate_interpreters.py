@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchrun.results import Store, open_store
+from benchrun.results import Store
 from benchrun.results.gates import list_gates, load_gate
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.interpreters import find_interpreter, introduce
@@ -21,20 +21,11 @@ from benchrun.runner.gate.outcome import GateOutcome
 from benchrun.runner.gate.request import GateRequest, SideRequest
 from benchrun.runner.gate.running import Surroundings, run_gate
 from benchrun.runner.gate.session import GateUpdate
-from benchrun.runner.gate.settings import GateSettings
-from benchrun.runner.gate.stored import redecide
-from benchrun.runner.gate.verdict import verdict_json
+from tests.gate.suites import QUIET, decided_alike
 
 DOUBLE = Path(__file__).with_name("engine_double.py")
-QUIET = GateSettings(control=False)
 SWEEP = {"backend": "torch", "model": "tiny", "batch": "1,2", "seq": "32", "device": "cpu", "threads": 1}
 Make = Callable[..., str]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "gates.db") as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -73,11 +64,6 @@ def gate(store: Store, tmp_path: Path) -> Callable[..., GateOutcome]:
 
 
 Gate = Callable[..., GateOutcome]
-
-
-def decided_alike(store: Store, outcome: GateOutcome) -> bool:
-    record = load_gate(store, outcome.id)
-    return verdict_json(redecide(store, record).verdict) == record.gate.document == verdict_json(outcome.verdict)
 
 
 def test_interpreters_are_compared_each_with_its_own_worker(gate: Gate, interpreter: Make, store: Store) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from benchrun.runner.gate.control import REPETITIONS, ControlWorkload, summarise
 from benchrun.runner.gate.interpreters import introduce
 from benchrun.runner.gate.preparation import choose_cores
 from benchrun.runner.launcher import pinned, worker_environment
+from tests.gate.processes import is_running, wait_until
 
 PROJECT = """
 [build-system]
@@ -74,6 +77,21 @@ def test_an_install_command_that_fails_or_does_nothing(repository: Path, tmp_pat
     made = check_out(repository, commit, "true", tmp_path / "cache")
     assert "added no package" in made.note
     assert "added no package" in check_out(repository, commit, "true", tmp_path / "cache").note
+
+
+def test_an_install_command_that_is_cancelled_leaves_nothing(repository: Path, bench: Any) -> None:
+    """Cancelled by CI before the gate is stored: one word, and neither processes nor half a side."""
+    there = type(bench)(repository)
+    nap = "31415.9265"
+    process = there.start(
+        "gate", "--aa", "--base-ref", "HEAD", "--cmd", "bench {out}", "--install", f"sleep {nap}; true"
+    )
+    wait_until(lambda: is_running(nap))
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and told.splitlines()[-1] == "benchrun: interrupted", told
+    assert not is_running(nap)
+    assert [each.suffix for each in (repository / "cache" / "sides").iterdir()] == [".lock"]
 
 
 def test_the_oldest_sides_are_removed(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,7 +308,7 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_what_is_not(bed: Callable
         sweep.measure()
     assert [(each.row.status, each.row.error) for each in sweep.rows()] == [
         ("ok", None),
-        ("interrupted", "interrupted by Ctrl-C"),
+        ("interrupted", "interrupted by Ctrl-C or SIGTERM"),
     ]
     assert [each.row.exit for each in sweep.record().launches] == ["SIGKILL"]
     stage()
