@@ -25,6 +25,7 @@ from benchrun.results.gate_rows import (
     GateSideRow,
     GateVerdictRow,
 )
+from benchrun.results.lookup import GATES, resolve
 from benchrun.results.schema import Base, Gate, GateLaunch, GatePoint, GateSide, GateVerdict, Measurement, Run
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 
-SHOWN = 5  # gates that a message lists
 _LISTS = ("limits", "acceptances", "notes")
 
 
@@ -112,33 +112,8 @@ def resolve_gate(store: Store, given: str) -> str:
     """The id of the gate run that a user means: its id, the start of it or its last part if only one fits, `last`, or `last~1` for the
     one before that.
     """
-    text = given.strip().lower()
-    latest = select(Gate.id).order_by(Gate.started.desc(), Gate.id.desc())
     with store.reading() as connection:
-        if (back := queries.steps_back(text)) is not None:
-            found = list(connection.execute(latest.limit(1).offset(back)).scalars())
-        elif not text:
-            found = []
-        else:
-            fits = or_(Gate.id.startswith(text, autoescape=True), Gate.id.endswith(f"-{text}", autoescape=True))
-            found = list(connection.execute(latest.where(fits)).scalars())
-            found = [text] if text in found else found
-        known = list(connection.execute(latest.limit(SHOWN)).scalars())
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise StoreError(
-            f"'{given}' fits {len(found)} gate runs: {', '.join(found[:SHOWN])}; type more of the one you mean"
-        )
-    if not known:
-        raise StoreError(f"there is no gate run '{given}': {store.shown} holds none yet")
-    if queries.steps_back(text):
-        raise StoreError(
-            f"there is no gate run '{text}': {store.shown} holds fewer than that; 'benchrun gate ls' lists them"
-        )
-    raise StoreError(
-        f"there is no gate run '{given}' in {store.shown}; the latest are {', '.join(known)}, or say last or last~1"
-    )
+        return resolve(connection, GATES, given, store.shown)
 
 
 def stored_sessions(store: Store, keys: Sequence[str], fingerprint: str) -> list[tuple[str, MeasurementRow]]:

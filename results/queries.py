@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select, text
+from sqlalchemy import Connection, RowMapping, and_, case, func, select, text
 
 from benchrun.results.attached import decode_text, read_score
 from benchrun.results.ceilings import load_ceilings
@@ -89,26 +88,6 @@ def overviews(connection: Connection, limit: int | None = None) -> list[RunOverv
         RunOverview(run.id, run.label, run.started, run.state, *(int(count) for count in counts.get(run.id, (0, 0, 0))))
         for run in runs
     ]
-
-
-def steps_back(given: str) -> int | None:
-    """0 for `last`, 1 for `last~1` as in git, …; None for anything else."""
-    found = re.fullmatch(r"last(?:~(\d{1,9}))?", given)
-    return int(found[1] or 0) if found else None
-
-
-def matching_runs(connection: Connection, given: str) -> list[str]:
-    """Ids of the runs that `given` may mean, latest first: `last`, `last~1` (the one before), a whole id, the start of one, or its last
-    part."""
-    latest = select(Run.id).order_by(Run.started.desc(), Run.id.desc())
-    if (back := steps_back(given)) is not None:
-        return list(connection.execute(latest.where(Run.origin == "benchrun").limit(1).offset(back)).scalars())
-    if connection.execute(select(Run.id).where(Run.id == given)).first() is not None:
-        return [given]
-    if not given:
-        return []
-    found = or_(Run.id.startswith(given, autoescape=True), Run.id.endswith(f"-{given}", autoescape=True))
-    return list(connection.execute(latest.where(found)).scalars())
 
 
 def environments(connection: Connection) -> list[EnvironmentRecord]:

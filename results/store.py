@@ -29,6 +29,7 @@ from benchrun.results.ceilings import add_ceilings, load_ceilings
 from benchrun.results.engine import lock_catalog, open_engine
 from benchrun.results.errors import NoDatabase, StoreError
 from benchrun.results.layouts import USES, engine_use
+from benchrun.results.lookup import RUNS, resolve
 from benchrun.results.plain import plain_json
 from benchrun.results.reasons import explaining
 from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord, StoredAttachment
@@ -161,30 +162,7 @@ class Store:
         """The id of the run that a user means: its id, the start of it or its last part if only one fits, `last`, or `last~1` for the run
         of a sweep before that one."""
         with self.reading() as connection:
-            text = given.strip().lower()
-            found = queries.matching_runs(connection, given.strip()) or queries.matching_runs(connection, text)
-            latest = [run.id for run in queries.overviews(connection, limit=5)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-            raise StoreError(
-                f"'{given}' fits {len(found)} runs: {', '.join(found[:5])}{more}; type more of the one you mean"
-            )
-        if not latest:
-            raise StoreError(f"there is no run '{given}': {self.shown} holds no runs yet")
-        if queries.steps_back(text):
-            raise StoreError(
-                f"there is no run '{text}': {self.shown} holds fewer runs of sweeps than that; 'benchrun runs' lists them"
-            )
-        if text == "last":
-            raise StoreError(
-                f"no run of a sweep is stored in {self.shown}, and 'last' means one; the latest of gates and imports are "
-                f"{', '.join(latest)}: give one of these ids"
-            )
-        raise StoreError(
-            f"there is no run '{given}' in {self.shown}; the latest are {', '.join(latest)}, or say last or last~1"
-        )
+            return resolve(connection, RUNS, given, self.shown)
 
     def runs(self, limit: int | None = None) -> list[RunOverview]:
         """All runs, or the `limit` latest ones, latest first."""

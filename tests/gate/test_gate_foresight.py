@@ -1,4 +1,4 @@
-"""Whether a gate says early that its time will not do: the pure part (a real gate that says so is in test_gate_suites)."""
+"""Whether a gate says early that its time will not do: the pure part (a real gate that says so is in test_gate_endings)."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_a_gate_comes_back_as_it_went_in(location: str) -> None:
 
 def test_gates_are_found_by_any_part_of_their_id(location: str) -> None:
     with open_store(location) as store:
-        with pytest.raises(StoreError, match="holds none yet"):
+        with pytest.raises(StoreError, match="holds no gate runs yet"):
             resolve_gate(store, "last")
         for tail, hours in (("gggg", 0), ("hhhh", 1)):
             row = replace(GATE, id=f"20260302-100000-{tail}", started=MOMENT + timedelta(hours=hours))
@@ -97,7 +97,7 @@ def test_gates_are_found_by_any_part_of_their_id(location: str) -> None:
         assert resolve_gate(store, "last") == "20260302-100000-hhhh"
         assert resolve_gate(store, "last~1") == GATE.id
         with pytest.raises(
-            StoreError, match=r"no gate run 'last~7': .* holds fewer than that; 'benchrun gate ls' lists them"
+            StoreError, match=r"no gate run 'last~7': .* holds fewer gate runs than that; 'benchrun gate ls' lists them"
         ):
             resolve_gate(store, "last~7")
         assert resolve_gate(store, "GGGG") == GATE.id == resolve_gate(store, GATE.id)
