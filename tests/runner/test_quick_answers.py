@@ -7,9 +7,11 @@ import resource
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 
+from benchrun.results.rows import EnvironmentRow, RunRow
 from benchrun.results.store import open_store
 from tests.conftest import COMMAND, Bench
 
@@ -30,6 +32,7 @@ COMMANDS = {
     "version": (("--version",), 0.7),
     "runs": (("runs",), 1.0),
     "runs as JSON": (("runs", "--json"), 1.0),
+    "show": (("show", "last"), 1.0),
     "backends": (("backends",), 3.0),
     "models": (("models",), 3.0),
 }
@@ -37,8 +40,10 @@ COMMANDS = {
 
 @pytest.fixture
 def used_bench(bench: Bench) -> Bench:
-    """One with a database."""
-    open_store(bench.db).close()
+    """One with a run in its database."""
+    run = RunRow("20260301-123015-abcd", "", datetime(2026, 3, 1, tzinfo=UTC), "finished", EnvironmentRow("0" * 16, {}))
+    with open_store(bench.db) as store:
+        store.add_run(run, [], 1)
     return bench
 
 
