@@ -9,7 +9,7 @@ from typing import Any
 
 from benchrun.runner.errors import UsageError
 
-RULE = "benchrun.gate.rule/1"  # changes whenever equal launches could get another verdict
+RULE = "benchrun.gate.rule/1"  # from the first release on, changes whenever equal launches could get another verdict
 
 
 _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (

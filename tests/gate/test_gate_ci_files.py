@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import typer
 import yaml
 
 from benchrun.runner.cli.app import app
+from tests.gate.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
@@ -167,6 +170,21 @@ def git(folder: Path, *words: str) -> str:
     return found.stdout.strip()
 
 
+STAND_IN = f"""#!{sys.executable} -IS
+import json, os, signal, sys
+def end(number, frame):
+    print("kept")
+    sys.exit(130)
+signal.signal(signal.SIGTERM, end)
+json.dump(sys.argv[1:], open(os.environ["NOTED"], "w"))
+if os.environ["STATUS"] == "waits":
+    os.close(os.open(os.environ["NOTED"] + ".waits", os.O_CREAT))
+    signal.pause()
+print("{{}}")
+sys.exit(int(os.environ["STATUS"]))
+"""
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository in which main has gone on since the branch began, and a `benchrun` that notes what it is asked."""
@@ -181,20 +199,16 @@ def checkout(tmp_path: Path) -> Path:
     git(folder, "checkout", "-q", "change")
     command = tmp_path / "bin" / "benchrun"
     command.parent.mkdir()
-    command.write_text(
-        "#!/usr/bin/env python3\nimport json, os, sys\n"
-        'json.dump(sys.argv[1:], open(os.environ["NOTED"], "w"))\nprint("{}")\nsys.exit(int(os.environ["STATUS"]))\n'
-    )
+    command.write_text(STAND_IN)
     command.chmod(0o755)
     return folder
 
 
-def act(checkout: Path, status: int = 0, **inputs: str) -> tuple[int, list[str], dict[str, str], str]:
-    """Exit status, what benchrun was asked, outputs and log of the action's script."""
+def start(checkout: Path, status: object = 0, **inputs: str) -> subprocess.Popen[str]:
+    """The action's script, as the runner starts it."""
     folder = checkout.parent
-    output, noted = folder / "output", folder / "noted"
-    output.write_text("")
-    noted.unlink(missing_ok=True)
+    (folder / "output").write_text("")
+    (folder / "noted").unlink(missing_ok=True)
     given = {name: str(each.get("default", "")) for name, each in ACTION["inputs"].items()} | {
         name.replace("_", "-"): value for name, value in inputs.items()
     }
@@ -202,28 +216,31 @@ def act(checkout: Path, status: int = 0, **inputs: str) -> tuple[int, list[str],
         name: given[re.fullmatch(r"\$\{\{ inputs\.([\w-]+) \}\}", text)[1]]  # type: ignore[index]
         for name, text in STEPS[0]["env"].items()
     }
-    found = subprocess.run(
+    return subprocess.Popen(
         ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", SCRIPT],
         cwd=checkout,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         env=os.environ
         | variables
         | {
             "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "RUNNER_TEMP": str(folder),
-            "GITHUB_OUTPUT": str(output),
-            "NOTED": str(noted),
+            "GITHUB_OUTPUT": str(folder / "output"),
+            "NOTED": str(folder / "noted"),
             "STATUS": str(status),
         },
     )
-    outputs = dict(line.split("=", 1) for line in output.read_text().splitlines())
-    return (
-        found.returncode,
-        json.loads(noted.read_text()) if noted.exists() else [],
-        outputs,
-        found.stdout + found.stderr,
-    )
+
+
+def act(checkout: Path, status: int = 0, **inputs: str) -> tuple[int, list[str], dict[str, str], str]:
+    """Exit status, what benchrun was asked, outputs and log of the action's script."""
+    process = start(checkout, status, **inputs)
+    log, _ = process.communicate(timeout=60)
+    noted = checkout.parent / "noted"
+    outputs = dict(line.split("=", 1) for line in (checkout.parent / "output").read_text().splitlines())
+    return process.returncode, json.loads(noted.read_text()) if noted.exists() else [], outputs, log
 
 
 def test_the_action_compares_with_the_merge_base(checkout: Path) -> None:
@@ -254,6 +271,16 @@ def test_the_actions_status(checkout: Path, code: int, allow: str, status: int) 
     found, _, outputs, _ = act(checkout, code, base_ref="main", allow_inconclusive=allow)
     assert found == status
     assert outputs["exit-code"] == str(code)
+
+
+def test_a_job_that_is_cancelled_ends_its_gate(checkout: Path) -> None:
+    """The runner signals the step's shell alone; the gate has to end in order, and before the shell does."""
+    process = start(checkout, "waits", base_ref="main")
+    wait_until((checkout.parent / "noted.waits").exists)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (checkout.parent / "benchrun-gate" / "gate.json").read_text() == "kept\n"
 
 
 @pytest.mark.parametrize(
