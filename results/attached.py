@@ -14,17 +14,13 @@ from sqlalchemy import Connection, insert
 from benchrun.results.plain import plain_text
 from benchrun.results.rows import Attachment, MeasurementRow, Score
 from benchrun.results.samples import FORMAT as SAMPLE_FORMAT
-from benchrun.results.samples import DamagedSamples, encode
+from benchrun.results.samples import DamagedData, encode
 from benchrun.results.schema import AttachedText, Base, SampleSet, ScoreValue
 
 TEXT_FORMAT = 1
 _MOST_EXPANSION = 1032  # zlib cannot expand further: a larger claim is damage, and must not allocate
 
 Rows = dict[type[Base], list[dict[str, Any]]]
-
-
-class DamagedText(DamagedSamples):
-    """An attachment that does not hold what its row says."""
 
 
 def encode_text(text: str) -> tuple[bytes, int]:
@@ -34,19 +30,19 @@ def encode_text(text: str) -> tuple[bytes, int]:
 
 
 def decode_text(data: bytes, size_bytes: int, version: int = TEXT_FORMAT) -> str:
-    """The text; `DamagedText` where the bytes are not what `encode_text` made of a text of that size."""
+    """The text; `DamagedData` where the bytes are not what `encode_text` made of a text of that size."""
     if version != TEXT_FORMAT:
-        raise DamagedText(f"an attachment is in format {version}; this benchrun reads format {TEXT_FORMAT}")
+        raise DamagedData(f"an attachment is in format {version}; this benchrun reads format {TEXT_FORMAT}")
     if size_bytes < 0 or size_bytes > _MOST_EXPANSION * len(data):
-        raise DamagedText(f"an attachment is damaged: {len(data)} bytes cannot hold {size_bytes}")
+        raise DamagedData(f"an attachment is damaged: {len(data)} bytes cannot hold {size_bytes}")
     stream = zlib.decompressobj()
     try:
         plain = stream.decompress(data, size_bytes + 1)
         text = plain.decode()
     except (zlib.error, UnicodeDecodeError) as error:
-        raise DamagedText(f"an attachment is damaged: {error}") from None
+        raise DamagedData(f"an attachment is damaged: {error}") from None
     if not stream.eof or len(plain) != size_bytes:
-        raise DamagedText("an attachment is damaged: the stream does not end where it should")
+        raise DamagedData("an attachment is damaged: the stream does not end where it should")
     return text
 
 

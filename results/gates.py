@@ -8,7 +8,6 @@ Each function is one transaction. Errors that a user can mend are `StoreError`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,16 +39,16 @@ _LISTS = ("limits", "acceptances", "notes")
 def add_gate(store: Store, gate: GateRow, sides: Sequence[GateSideRow], points: Sequence[GatePointRow]) -> None:
     """Store a gate run with its sides and points, before its first launch."""
     values = asdict(gate) | {name: list(getattr(gate, name)) for name in _LISTS}
-    with _writing(store) as connection:
+    with store.writing() as connection:
         connection.execute(insert(Gate), values)
         connection.execute(insert(GateSide), [_renamed(asdict(each), gate.id) for each in sides])
         if points:
-            connection.execute(insert(GatePoint), _numbered(points, gate.id, 0))
+            connection.execute(insert(GatePoint), _numbered(points, gate.id))
 
 
 def add_gate_launch(store: Store, gate_id: str, launch: GateLaunchRow) -> None:
     """Store a launch that has ended; its measurements are in the side's run already."""
-    with _writing(store) as connection:
+    with store.writing() as connection:
         _need(connection, gate_id, store.shown)
         connection.execute(insert(GateLaunch), asdict(launch) | {"gate_id": gate_id, "points": list(launch.points)})
 
@@ -61,7 +60,7 @@ def finish_gate(
     verdicts: Sequence[GateVerdictRow],
 ) -> None:
     """Store how a gate run ended: state, what stopped it, the notes, verdict, exit code, document, and those of its points."""
-    with _writing(store) as connection:
+    with store.writing() as connection:
         _need(connection, gate.id, store.shown)
         names = ("state", "stopped", "verdict", "exit_code", "document")
         values = {name: getattr(gate, name) for name in names} | {"notes": list(gate.notes)}
@@ -143,13 +142,9 @@ def stored_sessions(store: Store, keys: Sequence[str], fingerprint: str) -> list
 
 def remove_gate(store: Store, gate_id: str) -> None:
     """Remove a gate run with its verdicts; the runs of its sides stay."""
-    with _writing(store) as connection:
+    with store.writing() as connection:
         _need(connection, gate_id, store.shown)
         connection.execute(delete(Gate).where(Gate.id == gate_id))
-
-
-def _writing(store: Store) -> AbstractContextManager[Connection]:
-    return store._writing()  # noqa: SLF001 - the store's own door
 
 
 def _need(connection: Connection, gate_id: str, shown: str) -> None:
@@ -178,5 +173,5 @@ def _renamed(values: dict[str, Any], gate_id: str) -> dict[str, Any]:
     return {"git_commit" if name == "commit" else name: value for name, value in values.items()} | {"gate_id": gate_id}
 
 
-def _numbered(points: Sequence[GatePointRow], gate_id: str, start: int) -> list[dict[str, Any]]:
-    return [asdict(each) | {"gate_id": gate_id, "ordinal": at} for at, each in enumerate(points, start)]
+def _numbered(points: Sequence[GatePointRow], gate_id: str) -> list[dict[str, Any]]:
+    return [asdict(each) | {"gate_id": gate_id, "ordinal": at} for at, each in enumerate(points)]

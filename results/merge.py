@@ -123,7 +123,7 @@ def _merge_one(
     if dry_run or found.outcome in ("known", "conflict"):
         return Merged(kind, id, found.outcome, found.new, found.problem)
     try:
-        with store._writing(points=True) as connection:  # noqa: SLF001 - the store's own door, for rows in bulk
+        with store.writing(points=True) as connection:
             found = judge(connection, reader, id)  # again: another process may have been faster
             written = write(connection, reader, id, found)
     except Conflict as conflict:

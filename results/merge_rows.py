@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, func, insert, select, update
 
 from benchrun.results.errors import StoreError
+from benchrun.results.inserts import insert_new
 from benchrun.results.reasons import explaining
 from benchrun.results.schema import (
     Base,
@@ -27,7 +28,6 @@ from benchrun.results.schema import (
     Run,
     RunPoint,
 )
-from benchrun.results.store import _insert_new
 from benchrun.results.target import Target
 
 CHUNK = 1000  # rows read and written at a time
@@ -131,7 +131,7 @@ def add_run(write: Connection, read: Reader, run_id: str) -> int:
     """Copy a run that is not there yet; how many measurements it has."""
     (run,) = read.rows(select(Run).where(Run.id == run_id))
     (environment,) = read.rows(select(Environment).where(Environment.id == run["environment_id"]))
-    _insert_new(write, Environment, [{name: each for name, each in environment.items() if name != "id"}])
+    insert_new(write, Environment, [{name: each for name, each in environment.items() if name != "id"}])
     known = write.execute(select(Environment).where(Environment.digest == environment["digest"])).mappings().one()
     if (known["fingerprint"], known["details"]) != (environment["fingerprint"], environment["details"]):
         raise Conflict("its environment has the digest of another one here")
@@ -180,7 +180,7 @@ def _write_plan(write: Connection, read: Reader, run_id: str, known: frozenset[s
         chunk = plan[start : start + CHUNK]
         keys = [each["point_key"] for each in chunk]
         points = read.rows(select(Point).where(Point.key.in_(keys)))
-        _insert_new(write, Point, [dict(each) for each in points])
+        insert_new(write, Point, [dict(each) for each in points])
         here = {row["key"]: dict(row) for row in write.execute(select(Point).where(Point.key.in_(keys))).mappings()}
         for point in points:
             if here[point["key"]] != point:

@@ -25,8 +25,8 @@ _HEAD = struct.Struct("<qB")
 _MOST_EXPANSION = 1032  # zlib cannot expand further: a larger claim is damage, and must not allocate
 
 
-class DamagedSamples(ValueError):
-    """A samples column that does not hold what its row says."""
+class DamagedData(ValueError):
+    """A binary column that does not hold what its row says."""
 
 
 def encode(samples_ns: npt.NDArray[np.int64]) -> bytes:
@@ -45,23 +45,23 @@ def encode(samples_ns: npt.NDArray[np.int64]) -> bytes:
 
 
 def decode(data: bytes, n: int, version: int = FORMAT) -> npt.NDArray[np.int64]:
-    """Decode samples [n]; `DamagedSamples` where the bytes are not what `encode` made of n samples."""
+    """Decode samples [n]; `DamagedData` where the bytes are not what `encode` made of n samples."""
     import numpy as np
 
     if version != FORMAT:
-        raise DamagedSamples(f"samples are in format {version}; this benchrun reads format {FORMAT}")
+        raise DamagedData(f"samples are in format {version}; this benchrun reads format {FORMAT}")
     if n < 0 or n > _MOST_EXPANSION * len(data):
-        raise DamagedSamples(f"{len(data)} bytes cannot hold {n} samples")
+        raise DamagedData(f"{len(data)} bytes cannot hold {n} samples")
     stream = zlib.decompressobj()
     try:
         plain = stream.decompress(data, _HEAD.size + 8 * n + 1)
     except zlib.error as error:
-        raise DamagedSamples(f"samples are damaged: {error}") from None
+        raise DamagedData(f"samples are damaged: {error}") from None
     if not stream.eof or len(plain) < _HEAD.size:
-        raise DamagedSamples("samples are damaged: the stream does not end where it should")
+        raise DamagedData("samples are damaged: the stream does not end where it should")
     base, width = _HEAD.unpack_from(plain)
     if width > 8 or len(plain) != _HEAD.size + width * n:
-        raise DamagedSamples(f"samples are damaged: {len(plain)} bytes for {n} samples of width {width}")
+        raise DamagedData(f"samples are damaged: {len(plain)} bytes for {n} samples of width {width}")
     offsets = np.zeros((n, 8), dtype=np.uint8)
     offsets[:, :width] = np.frombuffer(plain, dtype=np.uint8, offset=_HEAD.size).reshape(width, n).T
     values = offsets.view("<u8").reshape(n) + np.array(base, dtype="<i8").view("<u8")

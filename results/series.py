@@ -9,12 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, exists, func, select
 
-from benchrun.results.queries import CURRENT
+from benchrun.results.queries import CURRENT, point_row
 from benchrun.results.records import UNMEASURED
 from benchrun.results.rows import PointRow
 from benchrun.results.schema import Environment, GateLaunch, GateSide, Measurement, Point, Run
 
-_POINT_FIELDS = tuple(PointRow.__dataclass_fields__)
 _OWN = ("benchrun", "gate")  # origins of runs that benchrun measured itself
 _CLOCK_FIELDS = ("n", "mean_ms", "std_ms", "p50_ms", "p50_low_ms", "p50_high_ms", "autocorrelation")
 
@@ -70,10 +69,8 @@ def measured_points(connection: Connection) -> list[SeriesPoint]:
     points: dict[str, PointRow] = {}
     keys = sorted({row.point_key for row in rows})
     for start in range(0, len(keys), 500):
-        chosen = select(*(getattr(Point, name) for name in _POINT_FIELDS)).where(
-            Point.key.in_(keys[start : start + 500])
-        )
-        points |= {row["key"]: PointRow(**row) for row in connection.execute(chosen).mappings()}
+        chosen = select(Point).where(Point.key.in_(keys[start : start + 500]))
+        points |= {row["key"]: point_row(row) for row in connection.execute(chosen).mappings()}
     return [
         SeriesPoint(point=points[row.point_key], fingerprint=row.fingerprint, launches=row.launches, latest=row.latest)
         for row in rows

@@ -9,34 +9,31 @@ Each method is one transaction. Errors a user can mend are `StoreError`, one sen
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Connection, Engine, delete, exists, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from benchrun.results import queries
 from benchrun.results.attached import has_parts, insert_parts
 from benchrun.results.ceilings import add_ceilings, load_ceilings
 from benchrun.results.engine import lock_catalog, open_engine
 from benchrun.results.errors import NoDatabase, StoreError
+from benchrun.results.inserts import insert_points, insert_run
 from benchrun.results.layouts import USES, engine_use
 from benchrun.results.lookup import RUNS, resolve
-from benchrun.results.plain import plain_json
 from benchrun.results.reasons import explaining
 from benchrun.results.records import EnvironmentRecord, RunOverview, RunRecord, StoredAttachment
 from benchrun.results.roofline import best_ceilings
-from benchrun.results.rows import RUN_STATES, CeilingRow, EnvironmentRow, LaunchRow, MeasurementRow, PointRow, RunRow
-from benchrun.results.samples import DamagedSamples
-from benchrun.results.schema import Base, Environment, Launch, Measurement, Point, Run, RunPoint
+from benchrun.results.rows import RUN_STATES, CeilingRow, LaunchRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.samples import DamagedData
+from benchrun.results.schema import Environment, Launch, Measurement, Point, Run, RunPoint
 from benchrun.results.sqlite_file import writer
 from benchrun.results.target import Target, default_path, locate
 
@@ -104,7 +101,8 @@ class Store:
             yield connection
 
     @contextmanager
-    def _writing(self, *, points: bool = False) -> Iterator[Connection]:
+    def writing(self, *, points: bool = False) -> Iterator[Connection]:
+        """A connection in a write transaction, for what this room writes in bulk; with `points` it may add and remove points."""
         with explaining(self._target), self._writer.begin() as connection:
             if points:
                 lock_catalog(connection)
@@ -114,13 +112,8 @@ class Store:
 
     def add_run(self, run: RunRow, points: Sequence[PointRow], replicates: int) -> None:
         """Store a run with its plan: each point in `replicates` launches."""
-        with self._writing(points=True) as connection:
-            values = {
-                name: getattr(run, name)
-                for name in ("id", "label", "started", "finished", "state", "request", "origin", "version")
-            }
-            values |= {"git_commit": run.commit, "environment_id": _environment_id(connection, run.environment)}
-            connection.execute(insert(Run), values)
+        with self.writing(points=True) as connection:
+            insert_run(connection, run)
             _plan(connection, run.id, points, replicates, {})
 
     def extend_run(
@@ -130,7 +123,7 @@ class Store:
 
         `request`, where given, replaces what the run was asked for.
         """
-        with self._writing(points=True) as connection:
+        with self.writing(points=True) as connection:
             self._set_state(connection, run_id, "running")
             if request is not None:
                 connection.execute(update(Run).where(Run.id == run_id).values(request=dict(request)))
@@ -140,12 +133,12 @@ class Store:
 
     def finish_run(self, run_id: str, state: str) -> None:
         """Set the state of a run: `finished` or `interrupted` with the time of day, `running` without."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             self._set_state(connection, run_id, state)
 
     def remove_run(self, run_id: str) -> None:
         """Remove a run with all its measurements, and the points and the environment that no other run uses."""
-        with self._writing(points=True) as connection:
+        with self.writing(points=True) as connection:
             environment_id = self._one(connection, run_id, Run.environment_id)
             keys = connection.execute(select(RunPoint.point_key).where(RunPoint.run_id == run_id)).scalars().all()
             connection.execute(delete(Run).where(Run.id == run_id))
@@ -171,7 +164,7 @@ class Store:
 
     def run(self, run_id: str, *, samples: bool = False) -> RunRecord:
         """A run with its plan, launches and latest measurements; with `samples`, their samples too."""
-        with self.reading() as connection, _samples_of(self.shown):
+        with self.reading() as connection, _telling_damage(self.shown):
             record = queries.load_run(connection, run_id, samples=samples)
         if record is None:
             raise StoreError(f"there is no run {run_id} in {self.shown}")
@@ -187,7 +180,7 @@ class Store:
 
     def add_launch(self, run_id: str, launch: LaunchRow) -> int:
         """Store a launch; its id."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             self._one(connection, run_id, Run.id)
             key = connection.execute(insert(Launch).values(run_id=run_id, **asdict(launch))).inserted_primary_key
         assert key is not None
@@ -195,7 +188,7 @@ class Store:
 
     def finish_launch(self, launch_id: int, exit: str) -> None:
         """Store how a launch ended: its exit status or the name of the signal."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             values = {"exit": exit, "finished": datetime.now(UTC)}
             if connection.execute(update(Launch).where(Launch.id == launch_id).values(values)).rowcount != 1:
                 raise StoreError(f"there is no launch {launch_id} in {self.shown}")
@@ -206,7 +199,7 @@ class Store:
 
     def add_measurements(self, run_id: str, rows: Sequence[tuple[int | None, MeasurementRow]]) -> list[int]:
         """Store many measurements, in order, in one transaction; their ids."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             query = select(Environment.fingerprint).join(Run).where(Run.id == run_id)
             fingerprint = connection.execute(query).scalar()
             if fingerprint is None:
@@ -221,7 +214,7 @@ class Store:
 
     def samples(self, measurement_id: int, clock: str = "host") -> Samples | None:
         """All samples [n] of one clock (`host`, `device`) in nanoseconds, in order; None where it took none."""
-        with self.reading() as connection, _samples_of(self.shown):
+        with self.reading() as connection, _telling_damage(self.shown):
             return queries.load_samples(connection, measurement_id, clock)
 
     def attachments(self, measurement_id: int) -> tuple[StoredAttachment, ...]:
@@ -231,7 +224,7 @@ class Store:
 
     def attachment(self, measurement_id: int, name: str) -> str:
         """The text of one file of a measurement. `StoreError` where it has none of that name."""
-        with self.reading() as connection, _samples_of(self.shown):
+        with self.reading() as connection, _telling_damage(self.shown):
             found = queries.load_attachment(connection, measurement_id, name)
         if found is None:
             raise StoreError(f"measurement {measurement_id} in {self.shown} has no attachment '{name}'")
@@ -239,7 +232,7 @@ class Store:
 
     def add_ceilings(self, rows: Sequence[CeilingRow]) -> None:
         """Store what a machine was measured to be able to do at most; earlier figures stay as history."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             add_ceilings(connection, rows)
 
     def ceilings(self, fingerprint: str | None = None, device: str | None = None) -> list[CeilingRow]:
@@ -286,27 +279,11 @@ class Store:
 
 
 @contextmanager
-def _samples_of(shown: str) -> Iterator[None]:
+def _telling_damage(shown: str) -> Iterator[None]:
     try:
         yield
-    except DamagedSamples as error:
+    except DamagedData as error:
         raise StoreError(f"{shown}: {error}") from None
-
-
-def _insert_new(connection: Connection, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows whose key is not there yet."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
-
-
-def _environment_id(connection: Connection, environment: EnvironmentRow) -> int:
-    details = plain_json(environment.details)
-    canonical = json.dumps([environment.fingerprint, details], sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    _insert_new(
-        connection, Environment, [{"digest": digest, "fingerprint": environment.fingerprint, "details": details}]
-    )
-    return connection.execute(select(Environment.id).where(Environment.digest == digest)).scalar_one()
 
 
 def _plan(
@@ -315,8 +292,7 @@ def _plan(
     """Add points to a run's plan; `known` maps the keys that are in it to (ordinal, replicates)."""
     fresh = {point.key: point for point in points if point.key not in known}
     if fresh:
-        names = [field.name for field in fields(PointRow)]
-        _insert_new(connection, Point, [{name: getattr(point, name) for name in names} for point in fresh.values()])
+        insert_points(connection, list(fresh.values()))
         start = 1 + max((ordinal for ordinal, _ in known.values()), default=-1)
         plan = [
             {"run_id": run_id, "point_key": key, "ordinal": ordinal, "replicates": replicates}

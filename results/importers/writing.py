@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,9 +19,9 @@ from benchrun.results.importers.foreign import ImportFailed, Source
 from benchrun.results.importers.limits import read_bounded
 from benchrun.results.importers.mapping import ForeignRows, run_id, to_rows
 from benchrun.results.importers.sidecar import NO_SIDECAR, Sidecar, read_sidecar
-from benchrun.results.rows import MeasurementRow, PointRow
-from benchrun.results.schema import Measurement, Point, Run, RunPoint
-from benchrun.results.store import _environment_id, _insert_new
+from benchrun.results.inserts import insert_points, insert_run
+from benchrun.results.rows import MeasurementRow
+from benchrun.results.schema import Measurement, Run, RunPoint
 
 if TYPE_CHECKING:
     from benchrun.results.store import Store
@@ -113,13 +113,10 @@ def _find(store: Store, source: Source, sidecar: Sidecar) -> tuple[str, ...] | N
 
 def write_rows(store: Store, rows: ForeignRows) -> bool:
     """Write a run with its points, measurements and samples in one transaction; False where that run is there."""
-    with store._writing(points=True) as connection:  # noqa: SLF001 - the store's own door, for rows in bulk
+    with store.writing(points=True) as connection:
         if connection.execute(select(Run.id).where(Run.id == rows.run.id)).first() is not None:
             return False
-        names = ("id", "label", "started", "finished", "state", "request", "origin", "version")
-        values = {name: getattr(rows.run, name) for name in names}
-        values |= {"git_commit": None, "environment_id": _environment_id(connection, rows.run.environment)}
-        connection.execute(insert(Run), values)
+        insert_run(connection, rows.run)
         _write_points(connection, rows)
         own = {"run_id": rows.run.id, "fingerprint": rows.run.environment.fingerprint, "superseded": False}
         for start in range(0, len(rows.measurements), CHUNK):
@@ -128,11 +125,10 @@ def write_rows(store: Store, rows: ForeignRows) -> bool:
 
 
 def _write_points(connection: Connection, rows: ForeignRows) -> None:
-    names = [field.name for field in fields(PointRow)]
     replicates = Counter(each.point_key for each in rows.measurements)
     for start in range(0, len(rows.points), CHUNK):
         chunk = rows.points[start : start + CHUNK]
-        _insert_new(connection, Point, [{name: getattr(point, name) for name in names} for point in chunk])
+        insert_points(connection, chunk)
         plan = [
             {"run_id": rows.run.id, "point_key": point.key, "ordinal": ordinal, "replicates": replicates[point.key]}
             for ordinal, point in enumerate(chunk, start)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
-from benchrun.results.samples import DamagedSamples, decode
+from benchrun.results.samples import DamagedData, decode
 from benchrun.results.schema import SampleSet
 
 if TYPE_CHECKING:
@@ -24,6 +24,6 @@ def samples_ms(
     for row in connection.execute(query):
         try:
             found[row.measurement_id] = decode(row.data, row.n, row.version) / 1e6
-        except DamagedSamples:
+        except DamagedData:
             found[row.measurement_id] = None
     return found

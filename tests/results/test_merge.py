@@ -312,7 +312,7 @@ def test_ceilings_come_along(tmp_path: Path) -> None:
     matmul = CeilingRow("f", "cpu", "matmul", "fp32", 2, 1e11, 5, NOW, 0.01, {"n": 4096})
     rows = [matmul, replace(matmul, quantity="copy", dtype=None, value=1e10)]
     for name, taken in (("a", rows[:1]), ("b", rows)):
-        with open_store(tmp_path / f"{name}.db") as store, store._writing() as connection:
+        with open_store(tmp_path / f"{name}.db") as store, store.writing() as connection:
             add_ceilings(connection, taken)
     with open_store(tmp_path / "a.db") as store:
         (found,) = merge_database(store, tmp_path / "b.db").merged

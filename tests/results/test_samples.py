@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from benchrun.results.samples import FORMAT, DamagedSamples, decode, encode
+from benchrun.results.samples import FORMAT, DamagedData, decode, encode
 
 
 @given(arrays.arrays(np.int64, st.integers(0, 300)))
@@ -68,20 +68,20 @@ def test_damage_is_noticed(data: st.DataObject) -> None:
         given_bytes, n = whole, data.draw(st.integers(-5, 10**12).filter(lambda each: each != samples.size))
     try:
         found = decode(given_bytes, n)
-    except DamagedSamples:
+    except DamagedData:
         return
     # Two bits of the zlib header are free: a flip there changes nothing.
     assert kind == "flip" and found.tolist() == samples.tolist()
 
 
 def test_a_claim_that_cannot_be_true_allocates_nothing() -> None:
-    with pytest.raises(DamagedSamples, match="cannot hold"):
+    with pytest.raises(DamagedData, match="cannot hold"):
         decode(encode(np.arange(10, dtype=np.int64)), 2**60)
     bomb = zlib.compress(bytes(50_000_000), 9)
-    with pytest.raises(DamagedSamples):
+    with pytest.raises(DamagedData):
         decode(bomb, 10)
 
 
 def test_a_later_format_is_refused() -> None:
-    with pytest.raises(DamagedSamples, match="format 2"):
+    with pytest.raises(DamagedData, match="format 2"):
         decode(b"", 0, 2)

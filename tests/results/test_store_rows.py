@@ -125,7 +125,7 @@ def test_a_damaged_attachment_is_told(
     planned: Store, new_measurement: NewMeasurement, change: dict[str, Any], told: str
 ) -> None:
     number = planned.add_measurement(RUN, None, new_measurement(attachments=(Attachment("log", "words"),)))
-    with planned._writing() as connection:
+    with planned.writing() as connection:
         connection.execute(update(AttachedText).values(change))
     with pytest.raises(StoreError, match=told):
         planned.attachment(number, "log")
@@ -133,7 +133,7 @@ def test_a_damaged_attachment_is_told(
 
 def test_damaged_samples_are_reported(planned: Store, new_measurement: NewMeasurement) -> None:
     number = planned.add_measurement(RUN, None, new_measurement(samples=[1, 2, 3]))
-    with planned._writing() as connection:
+    with planned.writing() as connection:
         connection.exec_driver_sql("UPDATE samples SET n = 4")
     for read in (lambda: planned.samples(number), lambda: planned.run(RUN, samples=True)):
         with pytest.raises(StoreError, match="samples are damaged"):
