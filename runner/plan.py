@@ -84,10 +84,16 @@ class Planned:
     refusal: str | None = None
 
     @property
+    def loaded(self) -> tuple[object, ...]:
+        """What a worker loads, whatever the engine: model, weights, overrides and head."""
+        p = self.point
+        return (p.model, p.weights, p.overrides, p.head)
+
+    @property
     def group(self) -> tuple[object, ...]:
         """Points with equal groups share a worker process, its model and its engine."""
         p = self.point
-        return (p.model, p.weights, p.overrides, p.head, p.backend, p.variant, p.device, p.options)
+        return (*self.loaded, p.backend, p.variant, p.device, p.options)
 
 
 @dataclass(frozen=True, slots=True)

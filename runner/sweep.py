@@ -41,7 +41,7 @@ Listener = Callable[[Update], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Turn:
     """A point in flight."""
 
     planned: Planned
@@ -119,8 +119,8 @@ class Sweep:
             reason = f"oom at b{batch}: larger batches are not tried without --try-all"
         if reason is None:
             return False
-        attempt = Attempt(planned, self._next_ordinal(), now())
-        self._store_row(None, replicate, attempt, {"status": "skipped", "phase": "plan", "error": reason})
+        turn = Turn(planned, self._next_ordinal(), now())
+        self._store_row(None, replicate, turn, {"status": "skipped", "phase": "plan", "error": reason})
         return True
 
     def _launch(self, queue: list[Planned], replicate: int) -> list[Planned]:
@@ -129,7 +129,7 @@ class Sweep:
         by_ordinal = {task.ordinal: planned for task, planned in zip(tasks, queue, strict=True)}
         assignment = Assignment(
             spec=queue[0].spec,
-            max_seq=max(planned.point.seq for planned in self._plan.points if planned.group[:4] == queue[0].group[:4]),
+            max_seq=max(planned.point.seq for planned in self._plan.points if planned.loaded == queue[0].loaded),
             tasks=tasks,
             protocol=self._plan.request.protocol,
             progress_s=self._progress_s,
@@ -137,29 +137,29 @@ class Sweep:
             sweep=self._plan.sharing(queue[0]),
         )
         request = self._plan.request
-        attempt: Attempt | None = None
+        turn: Turn | None = None
         with WorkerProcess(assignment, request.threads or 1, self._interpreter) as worker:
             launch = self._store.add_launch(self._run, LaunchRow(replicate, worker.pid, now()))
             try:
                 try:
                     for event in worker.events(request.timeout_s):
-                        attempt = self._handle(event, worker, launch, replicate, by_ordinal, attempt)
+                        turn = self._handle(event, worker, launch, replicate, by_ordinal, turn)
                     failure = died(worker.wait())
                 except WorkerTimeout:
                     worker.kill()
                     worker.wait()
                     failure = {"status": "timeout", "error": f"took longer than --timeout {request.timeout_s:g} s"}
-                if attempt is None and len(by_ordinal) == len(queue):
+                if turn is None and len(by_ordinal) == len(queue):
                     # it took up nothing: its first point takes the blame, or the sweep would never end
-                    attempt = Attempt(by_ordinal.pop(tasks[0].ordinal), tasks[0].ordinal, now())
-                if attempt is not None:
-                    self._store_row(launch, replicate, attempt, failure)
+                    turn = Turn(by_ordinal.pop(tasks[0].ordinal), tasks[0].ordinal, now())
+                if turn is not None:
+                    self._store_row(launch, replicate, turn, failure)
             except KeyboardInterrupt:
                 worker.kill()
                 worker.wait()
-                if attempt is not None and self._unfinished(attempt, replicate):
+                if turn is not None and self._unfinished(turn, replicate):
                     interrupted = {"status": "interrupted", "error": "interrupted by Ctrl-C or SIGTERM"}
-                    self._store_row(launch, replicate, attempt, interrupted)
+                    self._store_row(launch, replicate, turn, interrupted)
                 raise
             finally:
                 if worker.ended:
@@ -173,42 +173,42 @@ class Sweep:
         launch: int,
         replicate: int,
         waiting: dict[int, Planned],
-        attempt: Attempt | None,
-    ) -> Attempt | None:
+        turn: Turn | None,
+    ) -> Turn | None:
         """Deal with one event; returns the point that is in flight afterwards."""
         kind = event["event"]
         if kind == "started":
             ordinal = int(event["ordinal"])
-            attempt = Attempt(waiting.pop(ordinal), ordinal, now())
-            self._listen(Update(attempt.planned, replicate, "build"))
-        elif kind == "progress" and attempt is not None:
-            attempt = replace(attempt, phase=event["phase"])
-            self._listen(Update(attempt.planned, replicate, event["phase"], event["n"], event["last_ns"]))
-        elif kind in ("measured", "failed") and attempt is not None:
+            turn = Turn(waiting.pop(ordinal), ordinal, now())
+            self._listen(Update(turn.planned, replicate, "build"))
+        elif kind == "progress" and turn is not None:
+            turn = replace(turn, phase=event["phase"])
+            self._listen(Update(turn.planned, replicate, event["phase"], event["n"], event["last_ns"]))
+        elif kind in ("measured", "failed") and turn is not None:
             fields = {**event, **event["found"]}
             if kind == "measured":
                 fields["status"] = "ok"
             for spoilt in fields.pop("spoilt", ()):  # kept with their samples, superseded by the one that counts
-                self._keep(launch, make_row(attempt, replicate, {**fields, **spoilt}, self._plan))
-            self._store_row(launch, replicate, attempt, fields)
-            attempt = None
+                self._keep(launch, make_row(turn, replicate, {**fields, **spoilt}, self._plan))
+            self._store_row(launch, replicate, turn, fields)
+            turn = None
         worker.answer()
-        return attempt
+        return turn
 
-    def _store_row(self, launch: int | None, replicate: int, attempt: Attempt, fields: Mapping[str, Any]) -> None:
-        row = make_row(attempt, replicate, fields, self._plan)
+    def _store_row(self, launch: int | None, replicate: int, turn: Turn, fields: Mapping[str, Any]) -> None:
+        row = make_row(turn, replicate, fields, self._plan)
         self._keep(launch, row)
         if row.status == "oom":
-            self._ran_out(replicate, attempt.planned.point)
-        self._listen(Update(attempt.planned, replicate, "done", row=row))
+            self._ran_out(replicate, turn.planned.point)
+        self._listen(Update(turn.planned, replicate, "done", row=row))
 
     def _keep(self, launch: int | None, row: MeasurementRow) -> None:
         if not self._discards:
             self._store.add_measurement(self._run, launch, row)
 
-    def _unfinished(self, attempt: Attempt, replicate: int) -> bool:
+    def _unfinished(self, turn: Turn, replicate: int) -> bool:
         """Whether a point has no row yet: Ctrl-C may come when it has just been stored."""
-        return (attempt.planned.point.key, replicate) in self._store.missing(self._run)
+        return (turn.planned.point.key, replicate) in self._store.missing(self._run)
 
     def _ran_out(self, replicate: int, point: Point) -> None:
         series = replicate, memory_series(point)
@@ -227,9 +227,9 @@ def died(outcome: Exit) -> dict[str, Any]:
     return {"status": "crashed", "error": f"the worker {how}{quote_last_words(outcome.log)}"}
 
 
-def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: Plan) -> MeasurementRow:
+def make_row(turn: Turn, replicate: int, fields: Mapping[str, Any], plan: Plan) -> MeasurementRow:
     """A row of the store from a worker's fields."""
-    point, request = attempt.planned.point, plan.request
+    point, request = turn.planned.point, plan.request
     host, device = (samples(fields.get(name)) for name in ("host_ns", "device_ns"))
     parity = fields.get("parity")
     reported = fields.get("host_reported")  # by a tool that keeps no samples: its own figures
@@ -248,22 +248,20 @@ def make_row(attempt: Attempt, replicate: int, fields: Mapping[str, Any], plan: 
     facts = redact_values(fields.get("facts", {}))
     captured = bool(facts.get("cuda_graph"))
     definition = percentiles(point.workload)
-    timed = (
-        reported is None and definition == request.protocol.percentiles
-    )  # else the times hold waiting: no work of a call is theirs
-    lengths = (
-        fields.get("lengths") or (point.seq,) * point.batch
-    )  # true ones: what engines do to padding is no work asked for
-    work = least_work(attempt.planned.spec.shape, point.head, point.dtype, lengths, captured=captured)
+    # else the times hold waiting: no work of a call is theirs
+    timed = reported is None and definition == request.protocol.percentiles
+    # true ones: what engines do to padding is no work asked for
+    lengths = fields.get("lengths") or (point.seq,) * point.batch
+    work = least_work(turn.planned.spec.shape, point.head, point.dtype, lengths, captured=captured)
     if "work" in fields:  # of a call that is no single inference
         work = Work(*fields["work"])
     return MeasurementRow(
         point_key=point.key,
         replicate=replicate,
-        ordinal=attempt.ordinal,
+        ordinal=turn.ordinal,
         status=fields["status"],
-        started=attempt.started,
-        phase=None if fields["status"] == "ok" else fields.get("phase", attempt.phase),
+        started=turn.started,
+        phase=None if fields["status"] == "ok" else fields.get("phase", turn.phase),
         error=redact(fields["error"]) if fields.get("error") else None,
         host=host_summary,
         device=device_summary,
@@ -321,25 +319,8 @@ def memory_series(point: Point) -> str:
 
 def point_row(point: Point) -> PointRow:
     """The store's row of a point."""
-    names = (
-        "model",
-        "weights",
-        "head",
-        "backend",
-        "variant",
-        "device",
-        "dtype",
-        "batch",
-        "seq",
-        "workload",
-        "protocol",
-    )
-    return PointRow(
-        key=point.key,
-        overrides=dict(point.overrides),
-        options=dict(point.options),
-        **{name: getattr(point, name) for name in names},
-    )
+    values = {name: getattr(point, name) for name in PointRow.__dataclass_fields__}
+    return PointRow(**(values | {"overrides": dict(point.overrides), "options": dict(point.options)}))
 
 
 def now() -> datetime:

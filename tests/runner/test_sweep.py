@@ -18,7 +18,7 @@ from benchrun.results.store import Store, open_store
 from benchrun.runner import launcher
 from benchrun.runner.launcher import Exit
 from benchrun.runner.plan import Plan, SweepRequest, make_plan
-from benchrun.runner.sweep import Attempt, Sweep, Update, died, make_row, open_run, point_row
+from benchrun.runner.sweep import Sweep, Turn, Update, died, make_row, open_run, point_row
 from tests.runner.conftest import Stage
 
 MOMENT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -154,7 +154,7 @@ def test_no_secret_reaches_a_row_by_the_label_or_an_engines_facts(bed: Callable[
         "graph": {"nodes": 12, "url": "http://u:p@h/x"},
     }
     fields = {"status": "ok", "host_ns": [1_000_000] * 12, "facts": facts}
-    row = make_row(Attempt(sweep.plan.points[0], 0, MOMENT), 0, fields, sweep.plan)
+    row = make_row(Turn(sweep.plan.points[0], 0, MOMENT), 0, fields, sweep.plan)
     hidden = {"nodes": 12, "url": "http://[hidden]@h/x"}
     assert row.facts == {"engine": "…/plan.engine", "fallbacks": [node], "graph": hidden}
 
@@ -164,9 +164,9 @@ def test_either_clock_may_be_unsteady(drifting: str) -> None:
     plan = make_plan(SweepRequest(models=("tiny",), device="cpu", threads=1))
     steady, rising = [1_000_000] * 60, [1_000_000 + 10_000 * i for i in range(60)]
     fields = {"status": "ok", "host_ns": steady, "device_ns": steady}
-    attempt = Attempt(plan.points[0], 0, MOMENT)
-    assert make_row(attempt, 0, fields, plan).flags == ()
-    assert make_row(attempt, 0, {**fields, drifting: rising}, plan).flags == ("unsteady",)
+    turn = Turn(plan.points[0], 0, MOMENT)
+    assert make_row(turn, 0, fields, plan).flags == ()
+    assert make_row(turn, 0, {**fields, drifting: rising}, plan).flags == ("unsteady",)
 
 
 def test_a_hang_ends_with_its_time(bed: Callable[..., Bed], stage: Stage) -> None:
