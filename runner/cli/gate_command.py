@@ -307,7 +307,7 @@ class GateProgress:
 
 def _lasting(seconds: float) -> str:
     """What is known to come takes about so long; empty where that is not known."""
-    return f" · about {describe_seconds(seconds)} left" if seconds >= 1 else ""
+    return f" · ~{describe_seconds(seconds)} left" if seconds >= 1 else ""
 
 
 @contextmanager

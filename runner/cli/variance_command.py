@@ -7,7 +7,7 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,7 @@ def read_noise(store: Store, run_id: str) -> NoiseReport:
     from benchrun.results.series import point_launches
     from benchrun.runner.cli.tables import point_name
     from benchrun.runner.gate.noise import report_noise
+    from benchrun.runner.gate.readings import NOISY
 
     record = store.run(run_id)
     if record.run.origin == "gate":
@@ -136,7 +137,12 @@ def read_noise(store: Store, run_id: str) -> NoiseReport:
     with store.reading() as connection:
         launches = point_launches(connection, list(names), record.run.environment.fingerprint)
     alike = [each for each in launches if each.run_id == run_id or _is_alike(each, record, launches)]
-    return report_noise(run_id, names, alike, launch_s=_launch_seconds(record))
+    report = report_noise(run_id, names, alike, launch_s=_launch_seconds(record))
+    noisy, all_told = sum(NOISY in each.row.flags for each in record.measurements), len(record.measurements)
+    blame = (
+        f"the CPU was not ours alone during {noisy} of {all_told} measurements: a quieter one finds smaller slowdowns"
+    )
+    return replace(report, notes=(*report.notes, blame)) if noisy else report
 
 
 def _is_alike(launch: SeriesLaunch, record: RunRecord, launches: list[SeriesLaunch]) -> bool:

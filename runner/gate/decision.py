@@ -64,9 +64,20 @@ def decide(
             *table.broken,
             *find_strangers([(each.key, each.label) for each in table.points], acceptances),
             *(f"rows of {key!r}, which is no point of this gate, were left out" for key in table.unexpected),
+            *_blame_neighbours(table.launches, points),
         ),
         settings=asdict(settings),
     )
+
+
+def _blame_neighbours(launches: Sequence[Launch], points: Sequence[PointVerdict]) -> tuple[str, ...]:
+    """Why points are undecided, where other processes had a part in it."""
+    if all(each.verdict != "INCONCLUSIVE" for each in points):
+        return ()
+    noisy = sum(any(reading.noisy for reading in each.readings) for each in launches)
+    if not noisy:
+        return ()
+    return (f"the CPU was not the gate's alone during {noisy} of {len(launches)} launches: that widens the intervals",)
 
 
 def _judge_point(

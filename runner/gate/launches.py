@@ -42,7 +42,8 @@ class Reading:
     """One point in one launch: the summary of its samples, and what its validity depends on.
 
     `status` is a status of the store (`ok`, `crashed`, …) and `error` its reason. `throttled` and `foreign` (another
-    process on the device) are flags of the run of this point, `clock_mhz` its mean clock where the device tells.
+    process on the device) are flags of the run of this point, `noisy` (other work on the host) is one that is told and
+    excludes nothing; `clock_mhz` is its mean clock where the device tells.
     `digest` hashes the raw samples, so that a copied row is seen; `resolution_ns` is the clock's step.
     """
 
@@ -57,6 +58,7 @@ class Reading:
     p99_ms: float | None = None
     throttled: bool = False
     foreign: bool = False
+    noisy: bool = False
     parity_ok: bool = True
     steady: bool | None = None
     clock_mhz: float | None = None

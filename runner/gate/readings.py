@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HOST_STEP_NS = 1.0
 DEVICE_STEP_NS = 500.0  # of CUDA's and HIP's event timers, by their manuals
-THROTTLED, FOREIGN = "throttled", "shared_device"  # flags of a measurement
+THROTTLED, FOREIGN, NOISY = "throttled", "shared_device", "noisy_host"  # flags of a measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ def to_reading(key: str, row: MeasurementRow, clock: str) -> Reading:
         p99_ms=summary.p99_ms if summary is not None else None,
         throttled=THROTTLED in row.flags,
         foreign=FOREIGN in row.flags,
+        noisy=NOISY in row.flags,
         parity_ok=row.parity is None or row.parity.ok,
         steady=summary.steady if summary is not None else None,
         clock_mhz=float(mhz) if isinstance(mhz, int | float) else None,

@@ -272,6 +272,15 @@ def test_unsteady_launches_are_kept_and_shown() -> None:
     assert "3 launches were not steady (kept)" in point_of(verdict, "p2").notes
 
 
+def test_neighbours_on_the_cpu_are_blamed_where_nothing_could_be_told() -> None:
+    blame = "the CPU was not the gate's alone during 3 of 6 launches: that widens the intervals"
+    launches = edit(clean(), with_fields(on("p2", "new"), noisy=True))
+    assert not decide(PLAN, launches).warnings  # it passed all the same
+    verdict = decide(PLAN, edit(launches, scaled(on("p2", "new"), 1.5)), stopped="max_launches")
+    assert verdict.exit_code == 4 and verdict.warnings == (blame,)
+    assert not decide(PLAN, edit(clean(), scaled(on("p2", "new"), 1.5)), stopped="max_launches").warnings
+
+
 def test_a_slow_launch_is_never_left_out() -> None:
     slow = edit(clean(), scaled(on("p2", "new", 1, 1), 1.5))
     orders: list[Launch] = []

@@ -60,6 +60,15 @@ def test_variance_of_a_stored_run(measured: Bench) -> None:
     assert "torch:eager tiny" in found.out
 
 
+def test_variance_says_where_the_machine_was_shared(tmp_path: Path) -> None:
+    with open_store(tmp_path / "runs.db") as store:
+        for number, flags in ((1, ("noisy_host",)), (2, ())):
+            store_run(store, run(number), [point()], {point().key: [5.0, 5.1, 5.2, 5.1]}, flags=flags)
+        noisy, quiet = (read_noise(store, run(number).id).notes for number in (1, 2))
+    assert noisy[-1] == "the CPU was not ours alone during 4 of 4 measurements: a quieter one finds smaller slowdowns"
+    assert noisy[:-1] == quiet
+
+
 def test_history_of_what_variance_measured(measured: Bench) -> None:
     found = measured("history", "torch:eager", "tiny", "s8")
     assert found.status == 0

@@ -77,7 +77,8 @@ def history(
 
 
 gate = typer.Typer(
-    help="Is the new side slower than the base? Both are measured in turns, launch by launch; an alarm has to repeat.",
+    help="Is the new side slower than the base? Both are measured in turns, launch by launch; an alarm has to repeat.\n\n"
+    "Exit 0: pass; 1: fail; 2: usage or set-up; 3: missing or invalid; 4: inconclusive; 130: interrupted.",
     invoke_without_command=True,
 )
 panel.add_typer(gate, name="gate")
@@ -158,7 +159,7 @@ def gate_run(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Is the new side slower than the base? Exit 0: pass; 1: fail; 2: usage; 3: missing or invalid; 4: inconclusive."""
+    """A gate run, where no other command of `benchrun gate` is meant; returns the exit status."""
     if context.invoked_subcommand is not None:
         return 0
     from benchrun.runner.cli.gate_command import GateOptions
