@@ -70,16 +70,17 @@ def read_text(spec: ModelSpec, point: Point, build: Build) -> CalibrationText | 
     name = str(point.option(OPTION) or "")
     if not name:
         return None
+    asking = f"{point.backend}.{OPTION}"
     if spec.head == "layers":
-        raise Unsupported(f"ort.{OPTION} is a text, and head layers starts from hidden states: use another head")
+        raise Unsupported(f"{asking} is a text, and head layers starts from hidden states: use another head")
     path = build.file(name)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BuildFailed(f"{path.name} cannot be read ({error.strerror}): it is the text of ort.{OPTION}") from error
+        raise BuildFailed(f"{path.name} cannot be read ({error.strerror}): it is the text of {asking}") from error
     if name.rpartition("@")[2] != hashlib.sha256(content).hexdigest()[:DIGITS]:
         raise BuildFailed(f"{path.name} has changed since this run was planned: measure it in a new run")
-    return CalibrationText(content, tokenisation.open_tokenizer(spec, f"ort.{OPTION}"))
+    return CalibrationText(content, tokenisation.open_tokenizer(spec, asking))
 
 
 def identify(text: CalibrationText | None) -> Mapping[str, Any]:
@@ -93,10 +94,19 @@ def identify(text: CalibrationText | None) -> Mapping[str, Any]:
 def choose_inputs(spec: ModelSpec, text: CalibrationText | None) -> tuple[list[Feeds], Mapping[str, Any]]:
     """Lines of the text, else drawn inputs; and what facts say of them."""
     if text is None:
-        told = {"drawn": "hidden states" if spec.head == "layers" else "token ids"}
-        return calibration_feeds(spec.shape, spec.head), told
+        return calibration_feeds(spec.shape, spec.head), tell_drawn(spec)
+    return choose_lines(spec.shape, text)
+
+
+def tell_drawn(spec: ModelSpec) -> Mapping[str, Any]:
+    """What facts say where no text was given."""
+    return {"drawn": "hidden states" if spec.head == "layers" else "token ids"}
+
+
+def choose_lines(shape: ModelShape, text: CalibrationText) -> tuple[list[Feeds], Mapping[str, Any]]:
+    """Lines of a text, `LINES` and `TOKENS` at most, each as a feed of its own; and what facts say of them."""
     lines = tokenisation.text_lines(text.content.decode("utf-8-sig"))
-    feeds = text_feeds(spread(lines, LINES), text.tokenizer, spec.shape)
+    feeds = text_feeds(spread(lines, LINES), text.tokenizer, shape)
     if (tokens := count_tokens(feeds)) > TOKENS:
         feeds = spread(feeds, max(1, len(feeds) * TOKENS // tokens))
     return feeds, {

@@ -63,6 +63,13 @@ class TensorRtBackend(Backend):
         ),
         options=(
             Option("engine_per_point", "an engine for each shape instead of one for the sweep", "off", ("off", "on")),
+            Option(
+                "calibration",
+                "FILE that int8 and fp8 are calibrated on: a text, one sequence a line (a tab parts a pair); none: drawn token ids",
+                "",
+                is_text_file=True,
+                dtypes=("int8", "fp8"),
+            ),
             Option("cuda_graph", "capture the engine's kernels once and replay them as one graph", "on", ("on", "off")),
         ),
         requires=("onnx", "onnxscript"),
@@ -267,6 +274,7 @@ def engine_notes(record: Mapping[str, Any], n_points: int) -> dict[str, Any]:
         "profile": record["profile"],
         "engine_for": "this point" if n_points == 1 else f"{n_points} points of the sweep",
         "tf32_allowed": record["tf32"],
+        **({"calibrated_on": told} if (told := record["calibrated_on"]) else {}),
     }
 
 

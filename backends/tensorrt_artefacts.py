@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchrun.backends.contract import Build, OutOfMemory, Point
+from benchrun.backends.onnx_calibration import choose_lines, identify, read_text, tell_drawn
 from benchrun.backends.tensorrt_build import (
     ENGINE_FILE,
     RECORD_FILE,
@@ -30,8 +31,9 @@ ENGINE_KIND = "trt_engine"
 GRAPH_KIND = "trt_graph"
 KERNELS_KIND = "trt_kernels"
 KERNELS_FILE = "kernels.cache"
+CALIBRATION_FILE = "calibration.json"  # beside a quantised graph: what it was calibrated on
 QUANTISED = ("int8", "fp8")
-FORM = 1  # counts up whenever the same ingredients make another engine
+FORM = 2  # counts up whenever the same ingredients make another engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def obtain_engine(model: Model, order: Order, build: Build) -> Artefact:
     """
     from benchrun.backends.onnx_export import FILE_NAME
 
-    graph = obtain_graph(model, order.dtype, build)
+    graph = obtain_graph(model, order.points[0], build)
     ingredients = engine_ingredients(model, order, graph.key)
 
     def make(folder: Path) -> None:
@@ -88,7 +90,8 @@ def obtain_engine(model: Model, order: Order, build: Build) -> Artefact:
                 tf32=order.dtype == "tf32",
                 timing_cache=seed,
             )
-            engine.write(folder)
+            told = json.loads((graph.path / CALIBRATION_FILE).read_text()) if order.dtype in QUANTISED else {}
+            replace(engine, record=replace(engine.record, calibrated_on=told)).write(folder)
 
     try:
         artefact = build.cache.obtain(ENGINE_KIND, ingredients, make)
@@ -121,21 +124,28 @@ def engine_ingredients(model: Model, order: Order, graph: str) -> dict[str, obje
     }
 
 
-def obtain_graph(model: Model, dtype: str, build: Build) -> Artefact:
-    """The folder with the ONNX file to build from; for int8 and fp8 with explicit quantisation."""
+def obtain_graph(model: Model, point: Point, build: Build) -> Artefact:
+    """The folder with the ONNX file to build from; for int8 and fp8 with explicit quantisation, calibrated on a text or drawn ids.
+
+    Raises what exporting and reading the text raise.
+    """
     from benchrun.backends.onnx_export import FILE_NAME, export_onnx
 
+    dtype = point.dtype
     if dtype not in QUANTISED:
         return export_onnx(model, "fp32" if dtype == "tf32" else dtype, build)
     exported = export_onnx(model, BASE_DTYPE, build)
-    calibration = Calibration()
+    calibration, text = Calibration(), read_text(model.spec, point, build)
 
     def make(folder: Path) -> None:
         with build.phase("export"):
-            scales = calibrate(model, dtype, calibration)
+            feeds, told = choose_lines(model.spec.shape, text) if text else ([], tell_drawn(model.spec))
+            scales = calibrate(model, dtype, calibration, feeds)
             quantise_onnx(exported.path / FILE_NAME, folder / FILE_NAME, model, scales, dtype)
+            (folder / CALIBRATION_FILE).write_text(json.dumps(told), encoding="utf-8")
 
     ingredients = {"form": FORM, "graph": exported.key, "dtype": dtype, "calibration": asdict(calibration)}
+    ingredients |= {"text": identify(text)} if text else {}
     return build.cache.obtain(GRAPH_KIND, ingredients, make)
 
 

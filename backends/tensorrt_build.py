@@ -70,7 +70,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class BuildRecord:
-    """What is stored beside an engine. `facts` are those of the layers, and where they were read."""
+    """What is stored beside an engine. `facts` are those of the layers, and where they were read; `calibrated_on` is of int8 and fp8."""
 
     library: str
     version: str
@@ -81,6 +81,7 @@ class BuildRecord:
     parsed: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     timing_sha256: str | None = None
+    calibrated_on: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> str:
         """The record as the text of `build.json`."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from benchrun.backends.models import Model
+    from benchrun.backends.onnx_calibration import Feeds
 
 EXPONENTS = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)  # 0: no smoothing at all
 LARGEST = {"int8": 127.0, "fp8": 448.0}  # of the type; of int8 the largest whose negative is one too
@@ -27,7 +28,7 @@ TOP_ROWS = 8  # rows with the largest values, kept besides the sampled ones
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The inputs that ranges are found on: random tokens, of which `rows` a batch are kept to weigh exponents by."""
+    """The inputs that ranges are found on where no text is given: random tokens. `rows` a batch are kept to weigh exponents by."""
 
     batches: int = 4
     batch: int = 4
@@ -54,14 +55,14 @@ class Seen:
     rows: torch.Tensor
 
 
-def calibrate(model: Model, kind: str, calibration: Calibration) -> tuple[InputScale, ...]:
-    """Scales for the inputs of all linear layers of `model`, for `kind` int8 or fp8."""
+def calibrate(model: Model, kind: str, calibration: Calibration, feeds: Sequence[Feeds] = ()) -> tuple[InputScale, ...]:
+    """Scales for the inputs of all linear layers of `model`, for `kind` int8 or fp8: on `feeds`, or drawn inputs where there are none."""
     import torch
 
     layers = dict(linear_layers(model))
     scales = []
     with torch.inference_mode():
-        for seen in watch(model, calibration):
+        for seen in watch(model, calibration, feeds):
             weights = [layers[name].weight for name in seen.layers]
             smooth = None if kind == "fp8" else best_smoothing(seen, weights)
             largest = seen.largest if smooth is None else seen.largest / smooth
@@ -79,13 +80,19 @@ def linear_layers(model: Model) -> Iterator[tuple[str, torch.nn.Linear]]:
             yield name, layer
 
 
-def watch(model: Model, calibration: Calibration) -> tuple[Seen, ...]:
-    """Run the calibration inputs and note what the linear layers are given; together for those fed with one tensor."""
+def watch(model: Model, calibration: Calibration, feeds: Sequence[Feeds] = ()) -> tuple[Seen, ...]:
+    """Run the calibration inputs and note what the linear layers are given; together for those fed with one tensor.
+
+    Of many short feeds as many rows are kept together as of the drawn batches.
+    """
     import torch
 
     generator = torch.Generator()
     generator.manual_seed(calibration.seed)
     passing: list[tuple[str, torch.Tensor]] = []
+    rows, top = calibration.rows, TOP_ROWS
+    if feeds:
+        rows, top = (max(1, calibration.batches * each // len(feeds)) for each in (rows, top))
 
     def note(name: str) -> Any:
         return lambda _, inputs: passing.append((name, inputs[0]))
@@ -93,15 +100,15 @@ def watch(model: Model, calibration: Calibration) -> tuple[Seen, ...]:
     handles = [layer.register_forward_pre_hook(note(name)) for name, layer in linear_layers(model)]
     found: dict[tuple[str, ...], Seen] = {}
     try:
-        for inputs in calibration_inputs(model, calibration, generator):
+        for inputs in feed_inputs(model, feeds) if feeds else calibration_inputs(model, calibration, generator):
             passing.clear()
             model.module(*inputs)
             for names, tensor in shared(passing):
                 values = tensor.reshape(-1, tensor.shape[-1])
-                largest, rows = values.abs().amax(0), sample_rows(values, calibration.rows, generator)
+                largest, kept = values.abs().amax(0), sample_rows(values, rows, generator, top)
                 if (earlier := found.get(names)) is not None:
-                    largest, rows = torch.maximum(earlier.largest, largest), torch.cat([earlier.rows, rows])
-                found[names] = Seen(names, largest, rows)
+                    largest, kept = torch.maximum(earlier.largest, largest), torch.cat([earlier.rows, kept])
+                found[names] = Seen(names, largest, kept)
     finally:
         for handle in handles:
             handle.remove()
@@ -115,13 +122,21 @@ def shared(passing: Sequence[tuple[str, torch.Tensor]]) -> Iterator[tuple[tuple[
         yield tuple(name for name, own in passing if id(own) == key), tensor
 
 
-def sample_rows(values: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """`count` rows at random and those with the largest values, which decide how much a common scale loses."""
+def sample_rows(values: torch.Tensor, count: int, generator: torch.Generator, top: int = TOP_ROWS) -> torch.Tensor:
+    """`count` rows at random and the `top` with the largest values, which decide how much a common scale loses."""
     import torch
 
     picked = torch.randperm(len(values), generator=generator)[:count]
-    top = values.abs().amax(1).topk(min(TOP_ROWS, len(values))).indices
-    return values[torch.cat([picked, top])]
+    largest = values.abs().amax(1).topk(min(top, len(values))).indices
+    return values[torch.cat([picked, largest])]
+
+
+def feed_inputs(model: Model, feeds: Sequence[Feeds]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Feeds as the model takes them."""
+    import torch
+
+    for feed in feeds:
+        yield tuple(torch.from_numpy(feed[name]) for name in model.input_names)
 
 
 def calibration_inputs(

@@ -67,6 +67,7 @@ def test_each_dtype_is_built_as_such(
     if dtype in ("fp16", "bf16"):
         assert record["parsed"]["MATRIX_MULTIPLY"] == {"fp16": "HALF", "bf16": "BF16"}[dtype]
         assert facts["attention"] == "fused: 2 kernels"
+    assert record["calibrated_on"] == ({"drawn": "token ids"} if dtype in ("int8", "fp8") else {})
     if dtype in ("int8", "fp8"):
         assert record["parsed"]["QUANTIZE"] == dtype.upper()
     assert len(read_plan(artefact.path)) > 1_000_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +14,11 @@ import onnxruntime
 import pytest
 import torch
 
-from benchrun.backends.contract import BuildFailed
+from benchrun.backends.contract import BuildFailed, Point
 from benchrun.backends.models import Model, ModelSpec, load_model, named_spec, resolve_spec
+from benchrun.backends.onnx_calibration import CalibrationText, choose_lines, read_text
 from benchrun.backends.onnx_export import FILE_NAME, export_onnx
+from benchrun.backends.tensorrt_artefacts import CALIBRATION_FILE, obtain_graph
 from benchrun.backends.tensorrt_calibrate import (
     LARGEST,
     Calibration,
@@ -29,10 +33,12 @@ from benchrun.backends.tensorrt_calibrate import (
     watch,
 )
 from benchrun.backends.tensorrt_quantise import quantise_onnx
+from benchrun.backends.tokenisation import open_tokenizer
 from tests.backends.build_double import RecordingBuild
 
 FEW = Calibration(batches=2, batch=2, seq=64, rows=32)
 TINY_PRODUCTS = 2 * 6
+QUESTIONS = Path(__file__).parents[1] / "accuracy" / "questions.json"
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +59,15 @@ def minilm() -> Model:
     return load_model(resolve_spec(str(folder)), 128)
 
 
-def run(path: Path, inputs: dict[str, torch.Tensor]) -> np.ndarray:
+def open_graph(path: Path) -> onnxruntime.InferenceSession:
     """Every operator as it is written: fusions of ONNX Runtime would change what is tested."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run(graph: Path | onnxruntime.InferenceSession, inputs: dict[str, torch.Tensor]) -> np.ndarray:
+    session = open_graph(graph) if isinstance(graph, Path) else graph
     answers = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
     return np.asarray(answers[0]).astype(np.float64)
 
@@ -112,13 +122,12 @@ def test_all_weights_and_shared_inputs_are_quantised_once(tiny: Model, build: Re
 
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
 def test_real_weights_keep_the_direction_and_size_of_the_answer(
-    minilm: Model, build: RecordingBuild, tmp_path: Path, kind: str
+    minilm: Model, build: RecordingBuild, kind: str
 ) -> None:
     """all-MiniLM-L6-v2 has channels many times larger than the others: without smoothing int8 reaches 0.95 only."""
-    source = export_onnx(minilm, "fp16", build).path / FILE_NAME
-    quantise_onnx(source, tmp_path / FILE_NAME, minilm, calibrate(minilm, kind, Calibration()), kind)
+    graph = obtain_graph(minilm, point_of(minilm, kind), build)
     inputs = batch_of(minilm, 99, 128)
-    cosine, gain = compare(run(tmp_path / FILE_NAME, inputs), minilm, inputs)
+    cosine, gain = compare(run(graph.path / FILE_NAME, inputs), minilm, inputs)
     assert cosine >= 0.99 and abs(gain - 1) <= 2e-2
 
 
@@ -234,3 +243,79 @@ def test_a_gemm_with_turned_weights_is_quantised_along_its_outputs(tiny: Model, 
     x = torch.randn((5, weight.shape[1]), generator=torch.Generator().manual_seed(0)).to(torch.float16)
     found, exact = run(tmp_path / "out.onnx", {"x": x}), x.double().numpy() @ weight.T.astype(np.float64)
     assert np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.05
+
+
+# --- calibration on a text ---
+
+TEXT = "The lamp was lit when the boat came home.\nWhen was it lit?\tWhen the boat came home.\nA cat sat there.\n"
+
+
+def named_text(folder: Path, text: str) -> tuple[str, Path]:
+    """A text, and what a point calls it."""
+    path = folder / "text.txt"
+    path.write_text(text, encoding="utf-8")
+    return f"text@{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}", path
+
+
+def point_of(model: Model, dtype: str, text: str = "") -> Point:
+    options = (("calibration", text),) if text else ()
+    return Point(
+        "m", model.weights_hash, "encoder", "trt", "rtx", "cuda:0", dtype, 1, 16, "padded", "p", options=options
+    )
+
+
+def test_a_text_is_what_ranges_are_found_on(minilm: Model, tmp_path: Path) -> None:
+    name, path = named_text(tmp_path, TEXT)
+    build = RecordingBuild.at(tmp_path / "cache")
+    build.files[name] = path
+    point = point_of(minilm, "int8", name)
+    text = read_text(minilm.spec, point, build)
+    assert text is not None
+    feeds, told = choose_lines(minilm.spec.shape, text)
+    assert told["lines_used"] == len(feeds) == 3
+    given = [tuple(torch.from_numpy(feed[each]) for each in minilm.input_names) for feed in feeds]
+    names, inner = next(iter(linear_layers(minilm)))
+    seen: list[torch.Tensor] = []
+    handle = inner.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].abs().amax((0, 1))))
+    with torch.inference_mode():
+        for inputs in given:
+            minilm.module(*inputs)
+    handle.remove()
+    first = watch(minilm, FEW, feeds)[0]
+    assert names in first.layers
+    assert torch.equal(first.largest, torch.stack(seen).amax(0))  # each channel's largest over the lines
+    assert not torch.equal(first.largest, watch(minilm, FEW)[0].largest)
+    assert len(first.rows) <= FEW.batches * (FEW.rows + 8)  # however many lines there are
+
+
+def test_a_graph_is_known_by_its_text_tells_it_and_answers_such_text_better(
+    minilm: Model, build: RecordingBuild, tmp_path: Path
+) -> None:
+    """Drawn ids are no language: of real questions the least like fp32 has a cosine of 0.97 to 0.98 after them."""
+    texts = [
+        f"{asked['question']}\t{paragraph['context']}"
+        for article in json.loads(QUESTIONS.read_text())["data"]
+        for paragraph in article["paragraphs"]
+        for asked in paragraph["qas"]
+    ]
+    name, path = named_text(tmp_path, "\n".join(texts[:48:4]))
+    build = RecordingBuild(build.cache, files={name: path})
+    drawn = obtain_graph(minilm, point_of(minilm, "int8"), build)
+    first, again = (obtain_graph(minilm, point_of(minilm, "int8", name), build) for _ in range(2))
+    assert again.hit and again.key == first.key != drawn.key
+    told = json.loads((first.path / CALIBRATION_FILE).read_text())
+    assert told["lines"] == 12 and told["text"].startswith(f"sha256:{name.removeprefix('text@')}")
+    assert json.loads((drawn.path / CALIBRATION_FILE).read_text()) == {"drawn": "token ids"}
+
+    held_out = CalibrationText("\n".join(texts[1:48:16]).encode(), open_tokenizer(minilm.spec, "this test"))
+    cosines = {}
+    for graph in (drawn, first):
+        session = open_graph(graph.path / FILE_NAME)
+        feeds, _ = choose_lines(minilm.spec.shape, held_out)
+        given = [{each: torch.from_numpy(feed[each]) for each in minilm.input_names} for feed in feeds]
+        cosines[graph.key] = [compare(run(session, inputs), minilm, inputs)[0] for inputs in given]
+    assert max(cosines[drawn.key]) < 0.99 < min(cosines[first.key]), cosines
+
+    path.write_text("changed")
+    with pytest.raises(BuildFailed, match=r"^text\.txt has changed since this run was planned"):
+        obtain_graph(minilm, point_of(minilm, "int8", name), build)
