@@ -83,12 +83,14 @@ def find_place(asked: SideRequest, install: str | None, folder: Path, cache: Pat
     """Set one side up. Raises UsageError."""
     if asked.ref:
         commit = find_commit(folder, asked.ref)
-        tell(f"setting up {asked.ref} ({commit[:SHORT]})")
+        # in CI the ref is a commit already: its merge base with the branch
+        label = commit[:SHORT] if commit.startswith(asked.ref) else f"{asked.ref} {commit[:SHORT]}"
+        tell(f"setting up {label}")
         made = check_out(folder, commit, install, cache)
         if made.reused:
-            tell(f"{asked.ref} ({commit[:SHORT]}) is in the cache")
+            tell(f"{label} is in the cache")
         return Place(
-            label=f"{asked.ref} {commit[:SHORT]}",
+            label=label,
             identity=f"commit {commit}",
             python=made.python,
             environment=made.environment,
