@@ -319,8 +319,9 @@ def memory_series(point: Point) -> str:
 
 def point_row(point: Point) -> PointRow:
     """The store's row of a point."""
-    values = {name: getattr(point, name) for name in PointRow.__dataclass_fields__}
-    return PointRow(**(values | {"overrides": dict(point.overrides), "options": dict(point.options)}))
+    values: dict[str, Any] = {name: getattr(point, name) for name in PointRow.__dataclass_fields__}
+    values |= {"overrides": dict(point.overrides), "options": dict(point.options)}
+    return PointRow(**values)
 
 
 def now() -> datetime:

@@ -238,7 +238,7 @@ def _run(
         finally:
             if process.returncode is None:  # too slow, or interrupted: what it started ends with it
                 os.killpg(process.pid, signal.SIGKILL)
-    return subprocess.CompletedProcess(command, process.returncode, out, said)
+    return subprocess.CompletedProcess(command, process.wait(), out, said)
 
 
 def _said(output: str) -> str:
