@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from benchrun.runner.accuracy.gates import PERCENTS, Standing, find_standing
 from benchrun.runner.cli.output import Output
 from benchrun.runner.cli.remarks import tell_notes
 from benchrun.runner.cli.tables import DASH, milliseconds, named_settings, rate, run_header
+from benchrun.runner.workloads.accuracy import RANDOM_HEAD
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -93,7 +94,7 @@ def _block(record: RunRecord, points: Sequence[PlannedPoint], percents: Sequence
         cells = [Text(_score(scored, metric), style=style) for metric in metrics]
         standings = [each for row in scored if (each := find_standing(row.scores)) is not None]
         cells.append(Text(_percent(standings), style=style))
-        cells += [_verdict(standings, percent) for percent in percents]
+        cells += [_verdict([] if _is_random(scored) else standings, percent) for percent in percents]
         table.add_row(*start, *cells, *(Text(each, style=style) for each in _speed(scored)))
     references = dict.fromkeys(
         f"{NAMES.get(score.metric, score.metric)} {score.reference:.3f}"
@@ -129,18 +130,26 @@ def _speed(rows: Sequence[MeasurementRow]) -> tuple[str, str]:
     return milliseconds(p50), rate(mean_of_known(row.throughput_seq_s for row in rows))
 
 
+def _is_random(rows: Iterable[MeasurementRow]) -> bool:
+    """Whether a head was drawn, whose score means nothing: it passes no gate, whatever it reached."""
+    return any(RANDOM_HEAD in row.flags for row in rows)
+
+
 def _below_gate(record: RunRecord, points: Sequence[PlannedPoint], gate: float) -> Iterator[Text]:
-    """What missed the gate that was asked for: of each point the launch furthest below it."""
+    """What missed the gate that was asked for: of each point the launch furthest below it, or that its head is random."""
     for planned in points:
         rows = [each.row for each in record.by_point[planned.point.key]]
         standings = [each for row in rows if (each := find_standing(row.scores)) is not None]
         below = [each for each in standings if not each.passes(gate)]
+        name = f"{planned.point.backend}:{planned.point.variant} {_name(planned.point)}"
+        if _is_random(rows):
+            yield Text(f"  {name}: a random head passes no gate", style="red")
+            continue
         if not below:
             continue
         worst = min(below, key=lambda each: each.percent)
         shown = f"{NAMES[worst.score.metric]} {worst.score.value:.3f} is {worst.percent:.2f} % of {worst.reference:.3f}"
         often = f" ({len(below)} of {planned.replicates} launches)" if planned.replicates > 1 else ""
-        name = f"{planned.point.backend}:{planned.point.variant} {_name(planned.point)}"
         yield Text(f"  {name}: below the gate of {gate:g} %: {shown}{often}", style="red")
 
 

@@ -127,15 +127,15 @@ def _columns(scenario: str, accuracy: bool, layouts: bool) -> dict[str, Any]:
         return columns
     if scenario in RATES:
         columns[RATES[scenario]] = lambda found: rate(mean_of_known(_rate_of(each.row) for each in found))
+    padding = lambda found: _share(mean_of_known(each.row.padding_fraction for each in found))  # noqa: E731 - a table of cells
     if scenario == "offline":
         columns["tokens/s"] = lambda found: rate(mean_of_known(each.row.tokens_s for each in found))
+        columns["padding"] = padding
+        columns["mean\nbatch"] = told("mean_batch", lambda value: DASH if value is None else f"{value:.1f}")
     else:
         for name, field in PERCENTILES.items():
             columns[name] = summary(field) if field else told("p97_ms", milliseconds)
-    if scenario == "offline" or layouts:
-        columns[PADDING] = lambda found: _share(mean_of_known(each.row.padding_fraction for each in found))
-    if scenario == "offline":
-        columns["mean\nbatch"] = told("mean_batch", lambda value: DASH if value is None else f"{value:.1f}")
+        columns |= {PADDING: padding} if layouts else {}
     columns[ENERGY] = lambda found: rate(mean_of_known(each.row.joules_per_seq for each in found))
     return columns
 

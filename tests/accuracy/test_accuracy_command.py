@@ -290,3 +290,12 @@ def test_a_point_below_the_gate_is_said_once_with_its_worst_launch() -> None:
     assert text.count("below the gate") == 1
     assert "bf16 b8: below the gate of 99 %: F1 81.000 is 90.00 % of 90.000 (2 of 3 launches)" in text
     assert "below the gate" not in shown(scored(1), 99.0)
+
+
+def test_a_random_head_passes_nothing_whatever_it_scored() -> None:
+    """Found by a user: 88 questions with a random head and two layers were 115 % of fp32, PASS, and exit 1 without a word."""
+    good = scored(1)
+    rows = [replace(each, row=replace(each.row, flags=("random_head",))) for each in good.measurements]
+    text = shown(replace(good, measurements=tuple(rows)), 99.0)
+    assert "PASS" in shown(good, 99.0) and "PASS" not in text and "FAIL" not in text
+    assert "torch:eager fp16 b8: a random head passes no gate" in text
