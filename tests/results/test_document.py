@@ -17,14 +17,10 @@ from scipy import stats
 
 from benchrun.results.document import between_launches, document_schema, run_document, runs_document
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
-from benchrun.results.rows import PHASES, STATUSES, Attachment, MeasurementRow, Parity, PointRow, RunRow, Score
+from benchrun.results.rows import PHASES, STATUSES, Attachment, MeasurementRow, Parity, RunRow, Score
 from benchrun.results.statistics import ReportedSummary
 from benchrun.results.store import Store
-
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
-RUN = "20260301-123015-abcd"
+from tests.results.conftest import RUN, NewMeasurement, NewPoint, NewRun
 
 # The keys that users were promised; more may join them, none may go.
 POINT_KEYS = {

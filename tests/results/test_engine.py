@@ -22,12 +22,10 @@ from sqlalchemy import Connection
 
 from benchrun.results import engine, reasons
 from benchrun.results.errors import NoDatabase, StoreError
-from benchrun.results.rows import RunRow
 from benchrun.results.sqlite_file import copy_database, use_wal
 from benchrun.results.store import open_store
 from benchrun.results.target import default_path, locate
-
-NewRun = Callable[..., RunRow]
+from tests.results.conftest import NewRun
 
 
 @pytest.fixture

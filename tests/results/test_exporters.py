@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -24,15 +23,11 @@ from benchrun.results.exporters.columns import COLUMNS, flat_rows
 from benchrun.results.exporters.csv import defuse
 from benchrun.results.exporters.markdown import escape, figure
 from benchrun.results.records import MeasurementRecord, PlannedPoint, RunRecord
-from benchrun.results.rows import CeilingRow, EnvironmentRow, MeasurementRow, PointRow, RunRow, Score
+from benchrun.results.rows import CeilingRow, EnvironmentRow, MeasurementRow, PointRow, Score
 from benchrun.results.schema import Measurement, Point
 from benchrun.results.statistics import ReportedSummary, Summary
 from benchrun.results.store import Store
-
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
-RUN = "20260301-123015-abcd"
+from tests.results.conftest import RUN, NewMeasurement, NewPoint, NewRun
 
 
 def _sweep(

@@ -23,12 +23,10 @@ from benchrun.results.exporters.pytest_benchmark import statistics
 from benchrun.results.exporters.selection import Selection, select_points
 from benchrun.results.importers import Source, import_files, parse
 from benchrun.results.records import RunRecord
-from benchrun.results.rows import EnvironmentRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.rows import EnvironmentRow
 from benchrun.runner.cli import run as command
+from tests.results.conftest import NewMeasurement, NewPoint, NewRun
 
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
 Capture = pytest.CaptureFixture[str]
 # The schema that Bencher publishes of its format, as it describes it: objects of objects of numbers, `value` required.
 METRIC = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -20,12 +19,9 @@ from benchrun.results.gates import (
     resolve_gate,
     stored_sessions,
 )
-from benchrun.results.rows import MeasurementRow, PointRow, RunRow
 from benchrun.results.store import Store, open_store
+from tests.results.conftest import NewMeasurement, NewPoint, NewRun
 
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
 MOMENT = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 GATE = GateRow(
     id="20260302-100000-gggg",

@@ -32,17 +32,12 @@ from benchrun.results.rows import (
     CeilingRow,
     EnvironmentRow,
     LaunchRow,
-    MeasurementRow,
-    PointRow,
-    RunRow,
     Score,
 )
 from benchrun.results.schema import Base
 from benchrun.runner.cli import run as command
+from tests.results.conftest import NewMeasurement, NewPoint, NewRun
 
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
 NOW = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 DATA = Path(__file__).parent.parent / "importers" / "data"
 

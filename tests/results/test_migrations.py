@@ -19,13 +19,10 @@ from sqlalchemy import Connection, create_engine
 from benchrun.results import engine, migrations
 from benchrun.results.errors import StoreError
 from benchrun.results.migrations import HEAD, REVISIONS, VERSION_TABLE
-from benchrun.results.rows import MeasurementRow, PointRow, RunRow
 from benchrun.results.schema import Base
 from benchrun.results.store import open_store
+from tests.results.conftest import NewMeasurement, NewPoint, NewRun
 
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
 FOLDER = Path(migrations.__file__).parent
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,13 +10,11 @@ import pytest
 
 from benchrun.results import Store, open_store
 from benchrun.results.published import published_tables
-from benchrun.results.rows import MeasurementRow, PointRow, RunRow, Score
+from benchrun.results.rows import Score
 from benchrun.results.views.frames import COLUMNS
 from benchrun.results.views.scores import COLUMNS as SCORE_FRAME
+from tests.results.conftest import NewMeasurement, NewPoint, NewRun
 
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
 PAGE = Path(__file__).parent.parent.parent / "docs" / "python-api.md"
 
 

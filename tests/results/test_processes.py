@@ -6,15 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from benchrun.results.rows import MeasurementRow, PointRow, RunRow
 from benchrun.results.store import open_store
-
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
+from tests.results.conftest import NewMeasurement, NewPoint, NewRun
 
 WRITER = """
 import sys

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,13 +8,11 @@ import pytest
 from benchrun.results.document import document_schema, run_document
 from benchrun.results.exporters.columns import COLUMNS, flat_rows
 from benchrun.results.roofline import NOWHERE, Roof, best_ceilings, pick_roof, place, spoilt
-from benchrun.results.rows import CeilingRow, MeasurementRow, PointRow, RunRow
+from benchrun.results.rows import CeilingRow
 from benchrun.results.store import open_store
 from benchrun.results.views.roofline import placed_points, roofs
+from tests.results.conftest import NewMeasurement, NewPoint, NewRun
 
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 WORK = {"flops": 2e9, "least_bytes": 1_000_000, "least_launches": 10}
 

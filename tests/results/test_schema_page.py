@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchrun.results.exporters import FORMATS
-from benchrun.results.rows import MeasurementRow, PointRow, RunRow
 from benchrun.results.schema import Base
 from benchrun.results.store import open_store
+from tests.results.conftest import NewMeasurement, NewPoint, NewRun
 
-NewRun = Callable[..., RunRow]
-NewPoint = Callable[..., PointRow]
-NewMeasurement = Callable[..., MeasurementRow]
 PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text("utf-8")
 
 
