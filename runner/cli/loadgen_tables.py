@@ -193,6 +193,9 @@ def _remarks(record: RunRecord, points: Sequence[PlannedPoint], shape: Callable[
                     if told.get("probes")
                     else ""
                 )
+                bracket = told.get("bracket") or {}
+                if (refused := bracket.get("invalid_qps")) is not None:
+                    tried += f"; {refused:.4g} refused by a {bracket['by']}"
                 said[f"{told['qps']:.4g} queries/s under {told.get('limit_ms', 0):g} ms{over}{tried}"] += 1
             for percentile in ("p90", "p99"):
                 if (estimate := told.get(f"early_stopping_{percentile}_ms")) is not None:

@@ -148,6 +148,8 @@ def test_the_highest_rate_of_server_is_looked_for(bench: Bench) -> None:
     met = [probe["qps"] for probe in told["probes"] if probe["met"]]
     assert told["qps"] <= max(met) + 1 and told["bracket"]["valid_qps"] == pytest.approx(told["qps"], abs=1e-3)
     assert "under 1000 ms" in outcome.out and "probes" in outcome.out
+    refused = f"{told['bracket']['invalid_qps']:.4g} refused by a {told['bracket']['by']}"
+    assert refused in " ".join(outcome.out.split())
 
 
 def test_what_is_shown_fits_a_terminal_and_is_shown_again(bench: Bench, served: Outcome, inside: Inside) -> None:
