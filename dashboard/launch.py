@@ -36,11 +36,18 @@ def launch(db: str | None, port: int = 8501, host: str = "127.0.0.1", browser: b
             f"everybody who reaches {host}:{port} can read this database; --host 127.0.0.1 keeps it to this machine",
             file=sys.stderr,
         )
+    print(f"dashboard at {address_of(host, port)} in a moment; Ctrl-C ends it", flush=True)
     child = subprocess.Popen(command(port, host, browser), env=environment)
     try:
         return child.wait()
     except KeyboardInterrupt:
         return _end(child)
+
+
+def address_of(host: str, port: int) -> str:
+    """What to type into a browser: an address that stands for all of them is none to go to."""
+    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}"
 
 
 def command(port: int, host: str, browser: bool) -> list[str]:
@@ -61,6 +68,8 @@ def command(port: int, host: str, browser: bool) -> list[str]:
         "client.showErrorDetails": "none",
         "client.showErrorLinks": "false",
         "runner.magicEnabled": "false",
+        "logger.hideWelcomeMessage": "true",
+        "logger.level": "warning",
         **theme_options(),
     }
     flags = [f"--{name}={value}" for name, value in options.items()]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchrun.dashboard.formats import DASH, engine_text, figure, named, short
 from benchrun.dashboard.markup import Cell, Column, table
+from benchrun.dashboard.selection import TOLD_INVALID
 from benchrun.results.layouts import layout_gains, layout_of, split_layout, split_lengths
 from benchrun.results.statistics import mean_of_known
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 MOST_LINES = 400  # of a section
 _ABOUT = 6  # columns that say what a line is of
-_TOLD = "loadgen_invalid"  # flag of a row that LoadGen itself called INVALID; without it `invalid` is a wrong answer
 _PERCENTILES = {"p50": "p50_ms", "p90": "p90_ms", "p95": "p95_ms", "p97": "", "p99": "p99_ms", "p99.9": "p99_9_ms"}
 
 
@@ -118,7 +118,7 @@ def _loadgen(record: RunRecord) -> str:
 
 def _verdict(rows: list[MeasurementRow]) -> Cell:
     """LoadGen's own word where it gave one and the answers were right."""
-    if any(row.status == "invalid" and _TOLD not in row.flags for row in rows):
+    if any(row.status == "invalid" and TOLD_INVALID not in row.flags for row in rows):
         return Cell("wrong answer", "failed")
     words = sorted({str(row.facts["loadgen"].get("validity") or "done") for row in rows})
     if _wrong(rows):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from benchrun.results.views.catalogue import Group, GroupEntry
 
+TOLD_INVALID = (
+    "loadgen_invalid"  # flag of a row that LoadGen itself called INVALID; without it `invalid` is a wrong answer
+)
 _LISTED = 5  # other workloads by name
 STATUS_WORDS = {
     "oom": "ran out of memory",
@@ -39,11 +42,15 @@ def drawable(points: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def explain_missing(points: pd.DataFrame, columns: Sequence[str] = ()) -> list[str]:
     """What `drawable` leaves out, in words: wrong answers, failures, figures that were not taken."""
     found: list[str] = []
-    wrong = int((points["status"] == "invalid").sum())
+    invalid = points[points["status"] == "invalid"]
+    told = sum(TOLD_INVALID in flags for flags in invalid.get("flags", ()))
+    wrong = len(invalid) - told
     if wrong:
         found.append(
             f"{count(wrong, 'point')} with a wrong answer: struck through in the table, never drawn or compared."
         )
+    if told:
+        found.append(f"{count(told, 'point')} that LoadGen called INVALID: struck through in tables, never drawn.")
     failed = Counter(status for status in points["status"] if status not in ("ok", "invalid"))
     if failed:
         parts = ", ".join(

@@ -22,7 +22,10 @@ _WIDTHS = {"hardware": 250, "protocol": 330}
 
 
 def choose_group(filters: Filters, entries: Sequence[GroupEntry], machines: Sequence[Machine]) -> Group:
-    """Draws the filters, each with what is possible under those before it; `entries` must not be empty."""
+    """Draws the filters, each with what is possible under those before it; `entries`, the newest first, must not be empty.
+
+    What nothing names is of the newest group in which a point succeeded.
+    """
     ambiguous = machine_names(machines)
     protocols = [entry.group.protocol for entry in entries]
     steps: list[Step] = [
@@ -41,11 +44,12 @@ def choose_group(filters: Filters, entries: Sequence[GroupEntry], machines: Sequ
     for place, (name, label, of, text) in enumerate(steps):
         by_token = {of(entry.group): entry.group for entry in left}
         # A link may say the model alone: then the machine is one that has it.
-        largest = max(_fitting(filters, left, steps[place:]), key=lambda entry: entry.points).group
+        fitting = _fitting(filters, left, steps[place:])
+        usual = next((entry for entry in fitting if entry.good), fitting[0]).group
         options = unique_labels({key: text(group) for key, group in by_token.items()}, 56)
         drawn = len(options) > 1 or name in ("hardware", "model", "head")
         width = max(_WIDTHS.get(name, 165), min(420, 70 + 7 * max(map(len, options.values())))) if drawn else 165
-        chosen = filters.choose(name, label, options, default=of(largest), show=drawn, width=width)
+        chosen = filters.choose(name, label, options, default=of(usual), show=drawn, width=width)
         left = [entry for entry in left if of(entry.group) == chosen]
     return left[0].group
 

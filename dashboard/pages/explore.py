@@ -12,7 +12,7 @@ from benchrun.dashboard.charts.bars import bar_chart
 from benchrun.dashboard.charts.figures import AXES, CLOCKS, FIGURES, LATENCIES, THROUGHPUT, Figure
 from benchrun.dashboard.charts.frontier import best_under, frontier_chart
 from benchrun.dashboard.charts.heatmap import heat_map, value_span
-from benchrun.dashboard.charts.scaling import interval_columns, scaling_chart
+from benchrun.dashboard.charts.scaling import MOST_BANDS, interval_columns, scaling_chart
 from benchrun.dashboard.components.database import Database
 from benchrun.dashboard.components.downloads import offer
 from benchrun.dashboard.components.drawing import current_look, draw
@@ -26,10 +26,12 @@ from benchrun.dashboard.labels import add_series
 from benchrun.dashboard.selection import drawable, explain_missing, explain_neighbours, notes_on
 from benchrun.dashboard.speedups import speedup_table
 from benchrun.dashboard.tabular import public
+from benchrun.dashboard.verdicts import WORDS, verdict_table
 from benchrun.results.layouts import layout_of
 from benchrun.results.views.catalogue import Group, groups, machines
 from benchrun.results.views.frames import rows_of
 from benchrun.results.views.latest import latest_results
+from benchrun.results.views.loadgen import loadgen_facts
 from benchrun.results.views.summaries import summarise
 
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ def latest_points(connection: Connection, group: Group) -> dict[str, pd.DataFram
     if launches["device_n"].gt(0).any():
         found["device"] = add_series(summarise(launches, "device"))
     return found
+
+
+def loadgen_of(connection: Connection, group: Group) -> dict[str, list[Mapping[str, Any]]]:
+    """What LoadGen said of a group's points, by point key."""
+    return loadgen_facts(connection, latest_results(connection, group)["measurement_id"].tolist())
 
 
 def show(database: Database) -> None:
@@ -108,6 +115,11 @@ def show(database: Database) -> None:
         shown = _show_heat_maps(filters, points)
     else:
         shown = _show_table(filters, points)
+    if (group.workload or "").startswith("loadgen:"):
+        verdicts = verdict_table(points, database.read(loadgen_of, group))
+        if verdicts:
+            st.html(verdicts)
+            st.caption(WORDS)
     with unknown:  # the views have filters of their own, so that only now all are known
         show_unknown(filters.unknown)
     notes = notes_on(drawable(points, ()))
@@ -164,7 +176,13 @@ def scaling_words(drawn: pd.DataFrame, x: str, figure: Figure, *, band: bool, si
         known_as = "is the range between launches" if figure.more_is_better else "at a median is its interval"
         parts.append(f"the thin line {known_as}")
     if band:
-        parts.append("the ticks are p95 and p99" if single else "shaded: from p50 to p95, fainter to p99")
+        few = drawn["series"].nunique() <= MOST_BANDS
+        tails = (
+            "shaded: from p50 to p95, fainter to p99"
+            if few
+            else "thick: from p50 to p95, thin: to p99; series stand side by side"
+        )
+        parts.append("the ticks are p95 and p99" if single else tails)
     return "; ".join(parts) + "."
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Text, case, cast, exists, func, select
 
 from benchrun.results.layouts import split_layout, with_layouts
 from benchrun.results.schema import Environment, Measurement, Point, Run
@@ -43,11 +43,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class GroupEntry:
-    """A group with how many points of it were measured, and when last."""
+    """A group with how many points of it were measured, and when last; `good`: any of them ever with a right answer."""
 
     group: Group
     points: int
     last: datetime
+    good: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,20 @@ def groups(connection: Connection) -> list[GroupEntry]:
     columns = [
         (cast(Point.overrides, Text) if name == "overrides" else getattr(Point, name)).label(name) for name in names
     ]
-    each = select(prints.c.fingerprint, *columns, last.label("last")).select_from(prints.join(Point, Point.key != ""))
+    good = exists(Measurement.id).where(
+        Measurement.point_key == Point.key, Measurement.fingerprint == prints.c.fingerprint, Measurement.status == "ok"
+    )
+    good_one = case((good.correlate(Point, prints), 1), else_=0).label("good")
+    each = select(prints.c.fingerprint, *columns, last.label("last"), good_one).select_from(
+        prints.join(Point, Point.key != "")
+    )
     inner = each.subquery("measured")
     query = (
         select(
-            *(inner.c[name] for name in ("fingerprint", *names)), func.count(), func.max(inner.c.last).label("newest")
+            *(inner.c[name] for name in ("fingerprint", *names)),
+            func.count(),
+            func.max(inner.c.last).label("newest"),
+            func.max(inner.c.good).label("good"),
         )
         .where(inner.c.last.is_not(None))
         .group_by(*(inner.c[name] for name in ("fingerprint", *names)))
@@ -95,7 +105,8 @@ def groups(connection: Connection) -> list[GroupEntry]:
         group = Group(*row[:5], mix[0] if mix else row.workload, row.protocol)
         known = found.get(group)
         count, last_of = (known.points, known.last) if known else (0, row.newest)
-        found[group] = GroupEntry(group, count + int(row[7]), max(last_of, row.newest))
+        good_before = known is not None and known.good
+        found[group] = GroupEntry(group, count + int(row[7]), max(last_of, row.newest), good_before or bool(row.good))
     return sorted(found.values(), key=lambda entry: entry.last, reverse=True)
 
 

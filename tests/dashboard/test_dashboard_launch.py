@@ -87,6 +87,7 @@ def test_missing_libraries_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
 def test_another_host_name_gets_no_data(databases: Databases, tmp_path: Path) -> None:
     """A web site whose name points at this machine may load the empty frame, but all data comes through the socket."""
     with server(databases("one"), tmp_path / "log") as address:
+        assert (tmp_path / "log").read_text() == f"dashboard at {address} in a moment; Ctrl-C ends it\n"
         port = int(address.rpartition(":")[2])
         for name, answer in (("attacker.invalid", "403"), ("localhost", "101")):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
@@ -123,4 +124,16 @@ def test_a_public_address_is_said(monkeypatch: pytest.MonkeyPatch, capfd: pytest
     )
     assert launch("some.db", free_port(), "0.0.0.0", False) == 0
     said = capfd.readouterr()
-    assert "everybody who reaches 0.0.0.0" in said.err and said.out == "some.db\n"
+    assert "everybody who reaches 0.0.0.0" in said.err and said.out.endswith("; Ctrl-C ends it\nsome.db\n")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8600"),
+        ("::1", "http://[::1]:8600"),
+        ("0.0.0.0", f"http://{socket.gethostname()}:8600"),
+    ],
+)
+def test_the_address_can_be_gone_to(host: str, address: str) -> None:
+    assert starting.address_of(host, 8600) == address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_one_batch_and_length_gets_bars(databases: Databases, monkeypatch: pytes
     test = open_page("explore", db, monkeypatch, head="qa", workload="loadgen:single-stream", log="0")
     assert query_of(test)["log"] == ["0"]  # for the next view, which has a use for it
     test = open_page("explore", db, monkeypatch, head="qa", workload="padded")
-    assert "One line a series" in said(test) and "shaded: from p50 to p95" in said(test)
+    assert "One line a series" in said(test) and "thick: from p50 to p95" in said(test)
     assert "Logarithmic" in [each.label for each in test.toggle]
 
 
@@ -44,6 +45,56 @@ def test_layouts_are_compared_with_padding(tmp_path: Path, monkeypatch: pytest.M
         store_run(store, run(1), points, {each.key: [cost(each)] for each in points})
     test = open_page("explore", str(tmp_path / "a.db"), monkeypatch, view="table")
     assert test.selectbox(key="explore.reference").value == "torch:eager · padded"
+
+
+def test_loadgens_verdicts_stand_under_the_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mix = "loadgen:server:auto:130ms:uniform:4-64"
+    points = {layout: point(workload=f"{mix}:{layout}") for layout in ("bucketed", "packed", "padded")}
+    told = {
+        "scenario": "server",
+        "setting": "own",
+        "limit_ms": 130.0,
+        "qps": 1683.0,
+        "validity": "VALID",
+        "p97_ms": 4.25,
+    }
+    told |= {"bracket": {"valid_qps": 1683.0, "invalid_qps": 1700.2, "by": "full run"}}
+    reported = ReportedSummary(n=1024, mean_ms=2.0, p50_ms=1.9, p99_ms=5.0)
+    about = run(1)
+    figures: dict[str, Any] = {"host": reported, "host_samples": None, "throughput_seq_s": 1690.0}
+    refused: dict[str, Any] = {
+        "status": "invalid",
+        "flags": ["loadgen_invalid"],
+        "facts": {"loadgen": told | {"validity": "INVALID"}},
+    }
+    wrong: dict[str, Any] = {"status": "invalid", "facts": {"loadgen": told}}
+    good: dict[str, Any] = {"facts": {"loadgen": told}}
+    with open_store(tmp_path / "a.db") as store:
+        store.add_run(about, list(points.values()), 1)
+        for layout, more in (("padded", good), ("packed", refused), ("bucketed", wrong)):
+            row = measurement(points[layout].key, about.started, **figures, **more)
+            store.add_measurements(about.id, [(None, row)])
+    text = said(open_page("explore", str(tmp_path / "a.db"), monkeypatch))
+    assert "server, p99 at most 130 ms" in text
+    for word in ("VALID", "INVALID", "wrong answer", "own", "1683", "1700", "1690", "4.250"):
+        assert word in text, word
+    assert "1 point that LoadGen called INVALID" in text and "1 point with a wrong answer" in text
+
+
+def test_the_default_group_is_the_newest_with_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the group with the most points nor the newest one, of which nothing could be measured."""
+    many, newer = [point(head="qa", batch=size) for size in (1, 2, 4)], point(head="encoder")
+    failed = [point(head="pooler", batch=size) for size in (1, 2)]
+    with open_store(tmp_path / "a.db") as store:
+        store_run(store, run(1), many, {each.key: [cost(each)] for each in many})
+        store_run(store, run(2), [newer], {newer.key: [cost(newer)]})
+        last = run(3)
+        store.add_run(last, failed, 1)
+        for each in failed:
+            row = measurement(each.key, last.started, status="unsupported", host=None, host_samples=None)
+            store.add_measurements(last.id, [(None, row)])
+    test = open_page("explore", str(tmp_path / "a.db"), monkeypatch)
+    assert test.selectbox(key="explore.head").value == "encoder"
 
 
 @pytest.mark.parametrize(

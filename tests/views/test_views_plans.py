@@ -19,6 +19,7 @@ from benchrun.results.views.freshness import freshness
 from benchrun.results.views.gates import gate_marks, latest_gates, open_verdicts
 from benchrun.results.views.history import series_results
 from benchrun.results.views.latest import latest_results, run_results
+from benchrun.results.views.loadgen import loadgen_facts
 from benchrun.results.views.measured import facts_of
 from benchrun.results.views.roofline import placed_points
 from benchrun.results.views.runs import latest_outcomes, run_before, run_list, totals
@@ -55,6 +56,7 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     ),
     "engine evidence": lambda connection: engine_evidence(connection, machines(connection)[0].fingerprint),
     "environments": environment_uses,
+    "loadgen": lambda connection: loadgen_facts(connection, [1, 2, 3]),
     "facts": lambda connection: facts_of(connection, *_last_runs_points(connection)),
     "samples": lambda connection: samples_ms(connection, [1, 2, 3], "host"),
     "places under the roof": lambda connection: placed_points(
