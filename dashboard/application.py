@@ -107,7 +107,7 @@ def reason(error: StoreError) -> str:
                 "is damaged": "The file is damaged; restore a backup.",
                 "is locked": "Another program holds a lock on it; this page tries again by itself.",
                 "newer benchrun": "It was written by a newer benchrun; upgrade this one.",
-                "has schema": "It was written by an older benchrun; 'benchrun runs' migrates it, after a backup.",
+                "has schema": "It was written by an older benchrun; a sweep into it, or 'benchrun merge', migrates it after a backup.",
                 "belongs to another program": "The file belongs to another program.",
                 "is not a SQLite database": "The file is not a database.",
                 "read-only": "It lies in a folder that cannot be written, and could not be copied.",

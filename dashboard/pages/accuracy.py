@@ -109,12 +109,13 @@ def score_table(points: pd.DataFrame, speed: Figure, best: list[bool]) -> str:
         Column("artefact"), Column("score", number=True), Column("fp32", number=True), Column("of fp32", number=True),
         Column("n", number=True), Column(speed.title, speed.unit, number=True), Column("scored"),
     ]  # fmt: skip
-    rows: list[tuple[float, list[Cell | str]]] = []
+    rows: list[tuple[tuple[float, float], list[Cell | str]]] = []
     for row, ringed in zip(rows_of(points), best, strict=True):
+        cost = getattr(row, speed.column) * (-1 if speed.more_is_better else 1)  # of equal scores, the fastest first
         share = f"{row.value / row.reference:.2%}" if known(row.reference) and row.reference else DASH
         rows.append(
             (
-                -float(row.value),
+                (-float(row.value), cost),
                 [
                     Cell(row.series, "strong" if ringed else ""), figure(row.value),
                     figure(row.reference) if known(row.reference) else DASH, share, figure_int(row.n), figure(getattr(row, speed.column)),

@@ -180,7 +180,7 @@ def scaling_words(drawn: pd.DataFrame, x: str, figure: Figure, *, band: bool, si
         tails = (
             "shaded: from p50 to p95, fainter to p99"
             if few
-            else "thick: from p50 to p95, thin: to p99; series stand side by side"
+            else "pale and thick: from p50 to p95, with a cap: to p99; series stand side by side"
         )
         parts.append("the ticks are p95 and p99" if single else tails)
     return "; ".join(parts) + "."

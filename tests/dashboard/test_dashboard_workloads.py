@@ -24,7 +24,7 @@ def test_one_batch_and_length_gets_bars(databases: Databases, monkeypatch: pytes
     test = open_page("explore", db, monkeypatch, head="qa", workload="loadgen:single-stream", log="0")
     assert query_of(test)["log"] == ["0"]  # for the next view, which has a use for it
     test = open_page("explore", db, monkeypatch, head="qa", workload="padded")
-    assert "One line a series" in said(test) and "thick: from p50 to p95" in said(test)
+    assert "One line a series" in said(test) and "thick: from p50 to p95, with a cap: to p99" in said(test)
     assert "Logarithmic" in [each.label for each in test.toggle]
 
 
