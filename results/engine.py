@@ -124,8 +124,8 @@ def _checked(engine: Engine, target: Target, *, read_only: bool) -> Engine:
         raise NoDatabase(f"{target.shown} holds no benchrun tables yet")
     if read_only:
         raise StoreError(
-            f"{target.shown} has schema {revision}, this benchrun reads {HEAD}: open it for writing once "
-            f"(benchrun runs --db …) and it is migrated after a backup"
+            f"{target.shown} has schema {revision}, this benchrun reads {HEAD}: write to it once "
+            f"(a sweep, or benchrun merge, with --db …) and it is migrated after a backup"
         )
     if target.path is not None:
         _migrate_file(target.path, target)

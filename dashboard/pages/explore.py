@@ -138,7 +138,7 @@ def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> Shown:
         fixed = _choose_size(filters, points, other)
         if view == "latency":
             figure = LATENCIES[filters.choose("figure", "Figure", {name: name for name in LATENCIES}, default="p50")]
-            band = filters.switch("band", "Bands to p95 and p99", default=True)
+            band = filters.switch("band", "Tails to p95 and p99", default=True)
         else:
             rates = {"throughput": "sequences/s", "tokens": "effective tokens/s"}
             figure, band = FIGURES[filters.choose("rate", "Figure", rates, default="throughput")], False

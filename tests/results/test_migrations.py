@@ -113,7 +113,7 @@ def test_an_older_database_is_migrated_with_all_its_rows(
 ) -> None:
     _filled(location, new_run, new_point, new_measurement)
     later()
-    with pytest.raises(StoreError, match=f"has schema {HEAD}, this benchrun reads later: open it for writing once"):
+    with pytest.raises(StoreError, match=f"has schema {HEAD}, this benchrun reads later: write to it once"):
         open_store(location, read_only=True)
     with open_store(location) as store:
         (found,) = store.run(new_run().id, samples=True).measurements
