@@ -8,8 +8,9 @@ A launch is a fresh worker; the next ones import their libraries and load the mo
 the device only when the one before has ended. A round is one launch of each side, in an order that turns from round to round: `base`,
 `same` (the base again), `slow5` and `slow10`. What makes a side slower is real work: more encoder layers (19, 20, 21:
 about 5 and 10 %; `describe` tells the ratios that were measured). A replayed gate draws whole rounds without
-replacement, keeps them in time order, and takes the launches that the scheduler asks for from them: so what drifted
-while the bank was made drifts in the gate.
+replacement, goes through them in time order from a random one on (after the last comes the first), and takes the launches
+that the scheduler asks for from them: so what drifted while the bank was made drifts in the gate, and gates that are soon
+decided are not all decided by the bank's first rounds.
 """
 
 from __future__ import annotations
@@ -233,7 +234,8 @@ def replay_gate(
     whole = sorted(number for number, sides in by_round.items() if len(sides) == len(SIDES))
     if len(whole) < NEEDED:
         raise ValueError(f"the bank has {len(whole)} whole rounds, a gate may ask for {NEEDED}")
-    rounds = sorted(rng.sample(whole, NEEDED))
+    rounds, first = sorted(rng.sample(whole, NEEDED)), rng.randrange(NEEDED)
+    rounds = rounds[first:] + rounds[:first]
     keys = sorted(by_round[rounds[0]]["base"].readings)
     slow = choose_slow(kind, keys, rng)
     plan = GatePlan(base="base", new=kind, points=tuple(PlannedPoint(key=key, device_class="gpu") for key in keys))
