@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     from benchrun.results.views.catalogue import Group, GroupEntry
 
-TOLD_INVALID = (
-    "loadgen_invalid"  # flag of a row that LoadGen itself called INVALID; without it `invalid` is a wrong answer
-)
+# flag of a row that LoadGen itself called INVALID; without it `invalid` is a wrong answer
+TOLD_INVALID = "loadgen_invalid"
 _LISTED = 5  # other workloads by name
 STATUS_WORDS = {
     "oom": "ran out of memory",

@@ -77,9 +77,8 @@ def scaling_chart(
 
 def _beside(points: pd.DataFrame, x: str, names: Sequence[str]) -> list[float]:
     """The places of points on a logarithmic axis, those of each series a little aside, so that their bars do not lie on each other."""
-    step = (points[x].max() / points[x].min()) ** (
-        0.1 / max(10, len(names))
-    )  # all series together take at most a tenth of the axis
+    # all series together take at most a tenth of the axis
+    step = (points[x].max() / points[x].min()) ** (0.1 / max(10, len(names)))
     middle = (len(names) - 1) / 2
     return [size * step ** (names.index(name) - middle) for size, name in zip(points[x], points["series"], strict=True)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -111,7 +112,10 @@ def score_table(points: pd.DataFrame, speed: Figure, best: list[bool]) -> str:
     ]  # fmt: skip
     rows: list[tuple[tuple[float, float], list[Cell | str]]] = []
     for row, ringed in zip(rows_of(points), best, strict=True):
-        cost = getattr(row, speed.column) * (-1 if speed.more_is_better else 1)  # of equal scores, the fastest first
+        taken = getattr(row, speed.column)
+        cost = (
+            taken * (-1 if speed.more_is_better else 1) if known(taken) else inf
+        )  # of equal scores, the fastest first
         share = f"{row.value / row.reference:.2%}" if known(row.reference) and row.reference else DASH
         rows.append(
             (

@@ -17,33 +17,38 @@ OWN_OPTIONS = ("--help", "-h", "--version", "--install-completion", "--show-comp
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its status."""
     signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us has it ignored
+        signal.signal(signal.SIGINT, interrupt)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-def interrupt(number: int, _: FrameType | None) -> None:
+def interrupt(_number: int, _frame: FrameType | None) -> None:
     """Let SIGTERM end any command as Ctrl-C does: a CI job that is cancelled keeps what was measured, and no worker is left.
 
-    Only the first one counts: `timeout` sends two, and the second must not break into storing how the run ended. (Not
-    SIG_IGN: processes that are started later would inherit that.)
+    A SIGTERM after the first signal is passed over: `timeout` sends two, CI services SIGINT and then SIGTERM, and the second must
+    not break into storing how the run ended (not SIG_IGN: processes that are started later would inherit that). A second
+    Ctrl-C is somebody who will not wait.
     """
-    signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    if signal.getsignal(signal.SIGINT) is interrupt:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit status. Errors that a user can mend are one line on standard error."""
-    if problem := shadowed():
-        print(f"benchrun: {problem}", file=sys.stderr)
-        return USAGE_ERROR
-    from benchrun.runner.cli.app import invoke
-
-    if "_BENCHRUN_COMPLETE" in os.environ:
-        complete_sweep(os.environ)
     debug = "--debug" in arguments
     arguments = [each for each in arguments if each != "--debug"]
     if arguments and arguments[0].startswith("-") and arguments[0] not in OWN_OPTIONS:
         arguments = ["run", *arguments]
     try:
+        if problem := shadowed():
+            print(f"benchrun: {problem}", file=sys.stderr)
+            return USAGE_ERROR
+        from benchrun.runner.cli.app import invoke
+
+        if os.environ.get("_BENCHRUN_COMPLETE"):
+            complete_sweep(os.environ)
         return invoke(arguments)
     except KeyboardInterrupt:
         print("benchrun: interrupted", file=sys.stderr)

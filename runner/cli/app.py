@@ -38,14 +38,16 @@ def invoke(arguments: list[str]) -> int:
     """Run the app; returns the exit status. Raises UsageError for a command line that makes no sense."""
     command = typer.main.get_command(app)
     without_types(command)
-    if "_BENCHRUN_COMPLETE" in os.environ:
-        command.main(prog_name="benchrun")  # answers the shell and exits
+    if os.environ.get("_BENCHRUN_COMPLETE"):
+        command.main(arguments, prog_name="benchrun")  # answers the shell and exits
     try:
         # what Typer's own `main` does, but for Ctrl-C and a closed pipe, which end the program there without a word
         with command.make_context("benchrun", arguments or ["--help"]) as context:
             result = command.invoke(context)
     except typer.Exit as end:
         return end.exit_code
+    except typer.Abort:  # a question that was answered with no, or with Ctrl-C
+        raise KeyboardInterrupt from None
     except Exception as error:
         # click's exceptions, which newer Typers carry a copy of: told by what they can do, not by their class
         message = getattr(error, "format_message", None)

@@ -127,21 +127,26 @@ def _columns(scenario: str, accuracy: bool, layouts: bool) -> dict[str, Any]:
         return columns
     if scenario in RATES:
         columns[RATES[scenario]] = lambda found: rate(mean_of_known(_rate_of(each.row) for each in found))
-    padding = lambda found: _share(mean_of_known(each.row.padding_fraction for each in found))  # noqa: E731 - a table of cells
     if scenario == "offline":
         columns["tokens/s"] = lambda found: rate(mean_of_known(each.row.tokens_s for each in found))
-        columns["padding"] = padding
+        columns["padding"] = _padding
         columns["mean\nbatch"] = told("mean_batch", lambda value: DASH if value is None else f"{value:.1f}")
     else:
         for name, field in PERCENTILES.items():
             columns[name] = summary(field) if field else told("p97_ms", milliseconds)
-        columns |= {PADDING: padding} if layouts else {}
+        columns |= {PADDING: _padding} if layouts else {}
     columns[ENERGY] = lambda found: rate(mean_of_known(each.row.joules_per_seq for each in found))
     return columns
 
 
+def _padding(found: Sequence[MeasurementRecord]) -> str:
+    return _share(mean_of_known(each.row.padding_fraction for each in found))
+
+
 def _rate_of(row: MeasurementRow) -> float | None:
-    """LoadGen's own rate. In MultiStream it tells none: what a query holds by its mean latency, as they follow each other."""
+    """LoadGen's own rate. In MultiStream it tells none: what a query holds by its mean latency, as they follow each other.
+    There a query is one call of the engine, so that the mean batch is what it holds.
+    """
     told = row.facts["loadgen"]
     mean_ms = row.host.mean_ms if row.host is not None else None
     if told.get("scenario") != "multi-stream" or not mean_ms or not told.get("mean_batch"):

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -233,11 +234,14 @@ def _run(
     ) as process:
         try:
             out, said = process.communicate(timeout=INSTALL_S)
-        except subprocess.TimeoutExpired as error:
-            raise UsageError(f"setting up a side took longer than {INSTALL_S:g} s: give a quicker --install") from error
-        finally:
-            if process.returncode is None:  # too slow, or interrupted: what it started ends with it
+        except BaseException as error:  # too slow, or interrupted: what it started ends with it
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise UsageError(
+                    f"setting up a side took longer than {INSTALL_S:g} s: give a quicker --install"
+                ) from error
+            raise
     return subprocess.CompletedProcess(command, process.wait(), out, said)
 
 

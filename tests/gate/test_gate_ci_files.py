@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,9 @@ def git(folder: Path, *words: str) -> str:
 
 
 STAND_IN = f"""#!{sys.executable} -IS
-import json, os, signal, sys
+import json, os, signal, sys, time
 def end(number, frame):
+    time.sleep(0.6)
     print("kept")
     sys.exit(130)
 signal.signal(signal.SIGTERM, end)
@@ -274,10 +276,12 @@ def test_the_actions_status(checkout: Path, code: int, allow: str, status: int) 
 
 
 def test_a_job_that_is_cancelled_ends_its_gate(checkout: Path) -> None:
-    """The runner signals the step's shell alone; the gate has to end in order, and before the shell does."""
+    """The runner signals the step's shell alone, twice; the gate has to end in order, and before the shell does."""
     process = start(checkout, "waits", base_ref="main")
     wait_until((checkout.parent / "noted.waits").exists)
-    process.send_signal(signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process.send_signal(number)
+        time.sleep(0.2)
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert (checkout.parent / "benchrun-gate" / "gate.json").read_text() == "kept\n"

@@ -50,14 +50,16 @@ def test_ctrl_c_keeps_what_there_is(suites: SuiteGate, store: Store) -> None:
     assert decided_alike(store, outcome)
 
 
-def test_sigterm_ends_a_gate_as_ctrl_c_does(bench: Any, tmp_path: Path) -> None:
+# as `timeout` sends it, to the process and to its group; as CI services do
+@pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM)])
+def test_sigterm_ends_a_gate_as_ctrl_c_does(bench: Any, tmp_path: Path, signals: tuple[int, int]) -> None:
     """CI cancels a job while a command runs: what was measured is kept, and the command is ended with it."""
     base, new = command(tmp_path, "base"), command(tmp_path, "new", 1.0, "hangs@3")
     process = bench.start("gate", "--base-cmd", base, "--new-cmd", new, "--set", "control=false", "--seed", "1")
     wait_until(lambda: (tmp_path / "new").exists() and (tmp_path / "new").read_text() == "4")
     assert is_running(str(tmp_path / "new"))
-    for _ in range(2):  # as `timeout` sends it: to the process, and to its group
-        process.send_signal(signal.SIGTERM)
+    for number in signals:
+        process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in told, told
     with open_store(bench.db) as store:

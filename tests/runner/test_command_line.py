@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,23 @@ def test_what_has_joined_since_is_no_hindrance(db: Path, capfd: pytest.CaptureFi
     keep(db, tensorrt="10.0")  # was there, is not now: its points could not be planned, the others can
     assert cli.run(["--resume", "last", "--dry-run"]) == 0
     assert "1 to measure" in capfd.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("answer", ["n\n", ""])
+def test_a_run_is_not_removed_without_a_yes(
+    db: Path, answer: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(db)
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    assert cli.run(["rm", "last"]) == 130
+    assert capfd.readouterr().err.endswith("benchrun: interrupted\n")
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert cli.run(["rm", "last"]) == 0
 
 
 def test_a_resumed_run_keeps_its_name(db: Path, capfd: pytest.CaptureFixture[str]) -> None:
