@@ -24,6 +24,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
         "between 0 and 1",
     ),
     (("invalid_share",), lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    (("invalid_launches",), lambda value: value >= 0, "0 or more"),
     (
         ("regression_ratio", "screen_ratio", "fail_ratio", "control_ratio", "implausible_ratio"),
         lambda value: 1 < value < math.inf,
@@ -73,11 +74,12 @@ class GateSettings:
     control_ratio: float = _constant(
         1.01, "the run is INVALID if the control's interval lies wholly beyond this, either way"
     )
-    control_confidence: float = _constant(0.99, "of the control's two-sided interval")
+    control_confidence: float = _constant(0.999, "of the control's two-sided interval")
     clock_share: float = _constant(
         0.95, "a launch with a clock under this share of its point's session median is invalid"
     )
     invalid_share: float = _constant(1 / 3, "largest share of a point's launches that may be replaced; more is INVALID")
+    invalid_launches: int = _constant(2, "launches a side that may be replaced even where that share is fewer")
     min_samples: int = _constant(30, "fewest timed iterations in a launch")
     min_rounds: int = _constant(5, "fewest rounds in a launch of a foreign pytest-benchmark suite")
     max_samples: int = _constant(200, "timed iterations in a launch, where --max-time allows as many")
@@ -124,7 +126,7 @@ class GateSettings:
 
     def replaceable(self, launches: int) -> int:
         """How many of that many launches a side may be replaced."""
-        return math.floor(self.invalid_share * launches + 1e-9)
+        return max(self.invalid_launches, math.floor(self.invalid_share * launches + 1e-9))
 
     def pooled_samples(self, metric: str) -> int:
         """Samples a side that a gate on that metric needs over all launches; 0 for metrics without such a need."""

@@ -106,6 +106,7 @@ class Shape:
     calm: bool = False  # launch sd at most 2 %: at most 5 % of A/A gates may be INCONCLUSIVE
     cost: float | None = None  # most launches a point in A/A, both sides
     drift: Callable[[float], float] | None = None  # of the machine, by the launch's place in the session
+    control: float | None = None  # scale of the control's law where it is not the noisiest point's
 
 
 SHAPES = (
@@ -134,6 +135,8 @@ HELD_OUT = (
     Shape("1.5 %, half of it shared by a launch", common, level(0.015)),
     Shape("1 %, drift of 4 % over 54 launches", gaussian, level(0.01), drift=lambda place: 0.04 * place / 54),
     Shape("1 %, jump of 5 % after launch 9", gaussian, level(0.01), drift=lambda place: 0.05 * (place > 9)),
+    # a quiet device in a busy host
+    Shape("0.5 %, the control 10 %", gaussian, level(0.005), control=0.10),
 )
 
 
@@ -185,7 +188,7 @@ class Machine:
     def take(self, orders: tuple[LaunchOrder, ...], plan: GatePlan) -> list[Launch]:
         """Measure what the scheduler asked for."""
         count = len(orders)
-        widest = np.append(self.scales, self.scales.max())
+        widest = np.append(self.scales, self.shape.control or self.scales.max())
         effect = self.shape.law(self.rng, (count, POINTS + 1), widest)
         own = self.shape.law(self.rng, (count, POINTS + 1), widest)
         new = np.array([each.side == "new" for each in orders])

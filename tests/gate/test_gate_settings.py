@@ -21,14 +21,15 @@ def test_defaults_are_the_rule_of_record() -> None:
     assert (settings.screen_ratio, settings.fail_ratio, settings.regression_ratio) == (1.02, 1.03, 1.05)
     assert (settings.alpha, settings.confidence) == (0.01, 0.95)
     assert (settings.sizing_factor, settings.sizing_z_alpha, settings.sizing_z_power) == (5, 2.326, 1.645)
-    assert (settings.control_ratio, settings.control_confidence) == (1.01, 0.99)
+    assert (settings.control_ratio, settings.control_confidence) == (1.01, 0.999)
     assert (settings.clock_share, settings.min_samples, settings.min_rounds) == (0.95, 30, 5)
     assert settings.detectable_factor == 5.07
 
 
-@pytest.mark.parametrize(("launches", "replaced"), [(2, 0), (3, 1), (8, 2), (9, 3), (24, 8), (32, 10)])
-def test_at_most_one_in_three_is_replaced(launches: int, replaced: int) -> None:
+@pytest.mark.parametrize(("launches", "replaced"), [(2, 2), (3, 2), (8, 2), (9, 3), (24, 8), (32, 10)])
+def test_at_most_one_in_three_is_replaced_but_two_always(launches: int, replaced: int) -> None:
     assert GateSettings().replaceable(launches) == replaced
+    assert GateSettings(invalid_launches=0).replaceable(launches) == launches // 3
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,7 @@ def test_at_most_one_in_three_is_replaced(launches: int, replaced: int) -> None:
         {"confirm_launches_min": 9, "confirm_launches_max": 8},
         {"alpha": 0.0},
         {"invalid_share": 1.0},
+        {"invalid_launches": -1},
         {"fail_ratio": 0.97},
         {"improved_ratio": 1.1},
         {"sd_floor": 0.0},
