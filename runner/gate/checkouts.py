@@ -67,6 +67,19 @@ def contains(repository: Path, commit: str, ancestor: str) -> bool | None:
     return {0: True, 1: False}.get(done.returncode)
 
 
+def list_added(repository: Path, base: str, new: str) -> frozenset[str]:
+    """Files that commit `new` has and commit `base` has not, but for those that were moved; from the repository's root."""
+    done = _git(
+        repository, "diff", "--find-renames", "--diff-filter=A", "--no-relative", "--name-only", "-z", base, new
+    )
+    return frozenset(filter(None, done.stdout.split("\0"))) if done.returncode == 0 else frozenset()
+
+
+def has_path(repository: Path, commit: str, path: str) -> bool:
+    """Whether a commit has this file or folder."""
+    return _git(repository, "cat-file", "-e", f"{commit}:{path}").returncode == 0
+
+
 def is_dirty(repository: Path) -> bool:
     """Whether tracked files differ from the commit that is checked out."""
     done = _git(repository, "status", "--porcelain", "--untracked-files=no")

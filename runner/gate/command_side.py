@@ -40,11 +40,14 @@ _PYTHONS = re.compile(r"python[0-9.]*|py\.test|pytest")
 
 
 class CommandFailed(Exception):
-    """A run of the command that gave nothing to judge: `status` of the store, and why in one sentence."""
+    """A run of the command that gave nothing to judge: `status` of the store, and why in one sentence. `left` is what it left
+    behind: a `failure` (its exit status, or it did not start), `nothing` where it ended well without a benchmark, else empty.
+    """
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: str, reason: str, left: str = "") -> None:
         super().__init__(reason)
         self.status = status
+        self.left = left
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,13 @@ class CommandSide:
         self._fingerprint = ""
         self._known: dict[str, PointRow] = {}
 
-    def discover(self) -> tuple[dict[str, PointRow], str]:
+    def discover(self) -> tuple[dict[str, PointRow], CommandFailed | None]:
         """Run the command once to see what it measures; nothing of it is kept. Points by name, and why there are none."""
         try:
             suite = self._measure()
         except CommandFailed as failure:
-            return {}, str(failure)
-        return dict(suite.points), ""
+            return {}, failure
+        return dict(suite.points), None
 
     def open(self, points: Mapping[str, PointRow]) -> None:
         """The points that the gate expects, as they are in the run of this side."""
@@ -140,9 +143,9 @@ class CommandSide:
             if code < 0:
                 raise CommandFailed("crashed", f"the command was ended by {exit_text(code)}{words}")
             if code > 0:
-                raise CommandFailed("error", f"the command exited with status {code}{words}")
+                raise CommandFailed("error", f"the command exited with status {code}{words}", "failure")
             if not out.is_file() or not 0 < out.stat().st_size <= LARGEST_BYTES:
-                raise CommandFailed("error", f"the command wrote no file to {OUT}{words}")
+                raise CommandFailed("error", f"the command wrote no file to {OUT}{words}", "nothing")
             suite = read_suite(out.read_bytes(), here)
         self._fingerprint = suite.fingerprint
         return replace(suite, exit=exit_text(code), pid=pid, started=started)
@@ -162,7 +165,8 @@ class CommandSide:
                         start_new_session=True,
                     )
             except OSError as error:
-                raise CommandFailed("error", f"the command {arguments[0]} does not start: {error.strerror}") from None
+                reason = f"the command {arguments[0]} does not start: {error.strerror}"
+                raise CommandFailed("error", reason, "failure") from None
             try:
                 code = _wait(process, self._timeout_s)
             finally:
@@ -212,7 +216,7 @@ def read_suite(data: bytes, here: str) -> Suite:
         result = parse(Source("the command's file", data))
         own = to_rows(result, "", started)
     except ImportFailed as failure:
-        raise CommandFailed("error", str(failure)) from None
+        raise CommandFailed("error", str(failure), "nothing" if _is_empty(data) else "") from None
     raw = json.loads(data)["benchmarks"]
     points = {point.key: point for point in own.points}
     found: dict[str, tuple[PointRow, MeasurementRow]] = {}
@@ -230,6 +234,14 @@ def read_suite(data: bytes, here: str) -> Suite:
         pid=0,
         started=started,
     )
+
+
+def _is_empty(data: bytes) -> bool:
+    """Whether a file that cannot be taken has a list of benchmarks, and none in it."""
+    with suppress(ValueError, RecursionError):
+        document = json.loads(data)
+        return isinstance(document, dict) and document.get("benchmarks") == []
+    return False
 
 
 def _with_rounds(row: MeasurementRow, measurement: ForeignMeasurement, stats: Mapping[str, Any]) -> MeasurementRow:

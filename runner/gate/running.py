@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchrun.runner.environment import benchrun_version
-from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.acceptance import find_strangers
-from benchrun.runner.gate.command_side import CommandSide, check_program
+from benchrun.runner.gate.adoption import adopt, may_adopt, nothing_to_compare
+from benchrun.runner.gate.command_side import CommandFailed, CommandSide, check_program
 from benchrun.runner.gate.control import ControlWorkload
 from benchrun.runner.gate.decision import decide
 from benchrun.runner.gate.foresight import foresee_room
@@ -168,7 +168,15 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
         for side in SIDES
     }
     around.tell("running both commands once, to see what they measure (not counted)")
-    known, orders = _discover(runners)
+    known, failure = _discover(runners, both=may_adopt(request))
+    notes = _place_notes(places)
+    if failure is not None:
+        told = adopt(around.folder, places["base"], places["new"], arguments["base"], failure, known["new"])
+        around.warn(told)
+        notes = (told, *notes)
+        # there is one side only: the control could not tell one from the other
+        request = replace(request, settings=replace(request.settings, control=False))
+        described["base"] = replace(described["base"], run_id=None)
     points, keys = _pair_suites(known)
     plan = GatePlan(
         base=described["base"].subject,
@@ -178,8 +186,9 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
         aa=request.aa,
         foreign=True,
     )
-    draft = draft_gate(request, around, gate_id, started, plan, described, keys, _place_notes(places))
-    for side in SIDES:
+    draft = draft_gate(request, around, gate_id, started, plan, described, keys, notes)
+    measuring = [side for side in SIDES if known[side]]
+    for side in measuring:
         runners[side].open(known[side])
         rows = list({row.key: row for row in known[side].values()}.values())
         open_side_run(store, gate_id, described[side], {"command": commands[side]}, "cpu", rows)
@@ -187,25 +196,26 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
     control = ControlWorkload(choose_cores(threads)) if request.settings.control else None
     takers: dict[Side, SideRunner] = {side: runners[side] for side in SIDES}
     session = GateSession(store, gate_id, request.settings, draft.seed, takers, control, around.listen, around.clock)
-    for order in orders:
-        session.book_discarded(replace(order, points=tuple(each.key for each in points if each.on(order.side))))
+    for side in measuring:
+        mine = tuple(each.key for each in points if each.on(side))
+        session.book_discarded(LaunchOrder(SIDES.index(side), side, WARMUP, 0, mine))
     return conduct(store, draft, session)
 
 
 def _discover(
-    runners: Mapping[Side, CommandSide],
-) -> tuple[dict[Side, Mapping[str, PointRow]], list[LaunchOrder]]:
-    """What each command measures, and the discarded launches of the session. A new side that fails is expected to have
-    what the base has, so that it is MISSING. Raises UsageError where the base fails: there is nothing to judge against.
+    runners: Mapping[Side, CommandSide], *, both: bool
+) -> tuple[dict[Side, Mapping[str, PointRow]], CommandFailed | None]:
+    """What each command measures, and why the base measures nothing. A new side that fails is expected to have what the base
+    has, so that it is MISSING. Raises UsageError where the base fails, and the new side too or it is not asked (`both`): there
+    is nothing to judge against.
     """
-    base, reason = runners["base"].discover()
-    if reason:
-        raise UsageError(
-            f"the base command measured nothing in its first run, so there is nothing to compare with: {reason}"
-        )
-    new, _ = runners["new"].discover()
-    orders = [LaunchOrder(at, side, WARMUP, 0, ()) for at, side in enumerate(SIDES)]
-    return {"base": base, "new": new or base}, orders
+    base, failure = runners["base"].discover()
+    if failure is not None and not both:
+        raise nothing_to_compare(failure)
+    new, other = runners["new"].discover()
+    if failure is not None and other is not None:
+        raise nothing_to_compare(failure, other)
+    return {"base": base, "new": new if other is None else base}, failure
 
 
 def _pair_suites(
@@ -291,7 +301,8 @@ def conduct(store: Store, draft: GateDraft, session: GateSession) -> GateOutcome
         state = "interrupted" if stopped == "interrupted" else "finished"
     finally:
         for side in (draft.base, draft.new):
-            close_side_run(store, side, state)
+            if side.run_id is not None:
+                close_side_run(store, side, state)
     return finish(store, draft, verdict, "interrupted" if stopped == "interrupted" else "finished")
 
 

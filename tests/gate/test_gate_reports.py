@@ -81,7 +81,7 @@ def test_cases_are_what_they_are_called() -> None:
         (make_outcome(make_plan(1)), "PASS: the one point checked, none is 5 % slower"),
         (
             replace(QUIET, verdict=WITH_NEW),
-            "PASS: 5 of 6 points checked, none is 5 % slower; 1 of 6 points NEW, not judged",
+            "PASS: 5 of 6 points checked, none is 5 % slower; 1 of 6 points NEW, not compared",
         ),
     ],
 )

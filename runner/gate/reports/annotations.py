@@ -7,7 +7,16 @@ Source: GitHub's documentation of workflow commands, and the escaping of actions
 from __future__ import annotations
 
 from benchrun.runner.gate.outcome import GateOutcome
-from benchrun.runner.gate.reports.wording import explain, needs_words, point_names, remarks, title, word, worst_first
+from benchrun.runner.gate.reports.wording import (
+    compared_nothing,
+    explain,
+    needs_words,
+    point_names,
+    remarks,
+    title,
+    word,
+    worst_first,
+)
 
 MOST = 9  # GitHub shows 10 of each kind a step; the last says how many more there are
 LEVELS = {"FAIL": "error", "MISSING": "error", "INVALID": "error", "INCONCLUSIVE": "warning", "accepted": "notice"}
@@ -16,6 +25,8 @@ LEVELS = {"FAIL": "error", "MISSING": "error", "INVALID": "error", "INCONCLUSIVE
 def gate_annotations(outcome: GateOutcome) -> list[str]:
     """The headline, then a command for each point that needs words, the worst first."""
     level = {0: "notice", 4: "warning"}.get(outcome.exit_code, "error")
+    if level == "notice" and compared_nothing(outcome):
+        level = "warning"  # a gate that never compares anything has to be seen
     lines = [command(level, "benchrun gate", "\n".join([title(outcome), *remarks(outcome)]))]
     names = point_names(outcome.points)
     shown: dict[str, int] = {}

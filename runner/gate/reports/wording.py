@@ -60,19 +60,34 @@ def title(outcome: GateOutcome) -> str:
             parts.append(f"{_count(counts[name], total)} {text}")
     if not parts:
         limit = setting(verdict, "regression_ratio")
-        gated = total - counts["NEW"]
-        parts.append(
-            f"{_count(gated, total)} checked, none is {percent(limit - 1)} slower" if gated else "all points are NEW"
-        )
-        if gated and counts["NEW"]:
-            parts.append(f"{_count(counts['NEW'], total)} NEW, not judged")
+        fresh = sum(is_new(each) for each in verdict.points)
+        if compared_nothing(outcome):
+            parts.append("nothing was compared, no point has a base")
+        else:
+            parts.append(f"{_count(total - fresh, total)} checked, none is {percent(limit - 1)} slower")
+        if 0 < fresh < total:
+            parts.append(f"{_count(fresh, total)} NEW, not compared")
     kind = " (A/A)" if verdict.aa else ""
     return f"{ended(outcome)}{kind}: {'; '.join(parts)}"
 
 
 def ended(outcome: GateOutcome) -> str:
-    """The run's own word, which follows from its exit code: an accepted FAIL does not make the run fail."""
+    """The run's own word, which follows from its exit code: an accepted FAIL does not make the run fail. NEW where no point
+    has a base: nothing was compared, so nothing passed.
+    """
+    if outcome.exit_code == 0 and compared_nothing(outcome):
+        return "NEW"
     return {0: "PASS", 1: "FAIL", 3: "NOT VALID", 4: "INCONCLUSIVE"}.get(outcome.exit_code, outcome.verdict.verdict)
+
+
+def compared_nothing(outcome: GateOutcome) -> bool:
+    """Whether there are points, and none has a base."""
+    return bool(outcome.points) and all(is_new(each) for each in outcome.points)
+
+
+def is_new(point: PointVerdict) -> bool:
+    """Whether a point has no base. With limits it may have another verdict than NEW."""
+    return "NEW" in (point.verdict, *(each.verdict for each in point.metrics))
 
 
 def sides(outcome: GateOutcome) -> str:
