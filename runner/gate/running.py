@@ -187,7 +187,7 @@ def _run_suites(request: GateRequest, store: Store, around: Surroundings) -> Gat
         foreign=True,
     )
     draft = draft_gate(request, around, gate_id, started, plan, described, keys, notes)
-    measuring = [side for side in SIDES if known[side]]
+    measuring: list[Side] = [side for side in SIDES if known[side]]
     for side in measuring:
         runners[side].open(known[side])
         rows = list({row.key: row for row in known[side].values()}.values())

@@ -227,10 +227,10 @@ def test_what_git_says(
     benchmarks: tuple[str, ...],
     lacks: bool,
 ) -> None:
-    commits = [find_commit(repository.folder, each) for each in (base, new)]
+    old, now = (find_commit(repository.folder, each) for each in (base, new))
     folder = repository.folder / "lib"  # a gate may be run in any folder of the repository
-    assert lacks_suite(folder, *commits, arguments, failure, benchmarks) is lacks
-    assert not lacks_suite(folder, "0" * 40, commits[1], arguments, failure, benchmarks)
+    assert lacks_suite(folder, old, now, arguments, failure, benchmarks) is lacks
+    assert not lacks_suite(folder, "0" * 40, now, arguments, failure, benchmarks)
 
 
 def test_words_that_may_be_paths() -> None:
