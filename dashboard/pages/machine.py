@@ -138,11 +138,23 @@ def facts_by_section(facts: Mapping[str, str]) -> list[tuple[str, list[tuple[str
     found: dict[str, list[tuple[str, Cell | str]]] = {"machine": []}
     for path, value in facts.items():
         section, dot, name = path.partition(".")
-        shown = size(value) if path.endswith("_bytes") and value.isdigit() else short(value, 200)
         label = (name if dot else section).removesuffix("_bytes").replace(".", " ").replace("_", " ")
         label = f"{label[:-2]}, W" if label.endswith(" w") else label
-        found.setdefault(section if dot else "machine", []).append((label, shown))
+        found.setdefault(section if dot else "machine", []).append((label, detail_text(path, value)))
     return [(title.replace("_", " ").capitalize(), entries) for title, entries in found.items() if entries]
+
+
+def detail_text(path: str, value: str | None, most: int = 200) -> str:
+    """A recorded detail as a reader wants it: bytes in binary units, the rest cut to `most` characters; a dash for nothing."""
+    if not value:
+        return DASH
+    return size(value) if path.endswith("_bytes") and value.isdigit() else short(value, most)
+
+
+def detail_texts(path: str, one: str | None, two: str | None, most: int = 200) -> tuple[str, str]:
+    """Two details that differ, in full where they would read alike."""
+    first, second = detail_text(path, one, most), detail_text(path, two, most)
+    return (first, second) if first != second else (one or DASH, two or DASH)
 
 
 def _show_engines(evidence: pd.DataFrame) -> None:
@@ -199,7 +211,7 @@ def _show_environments(own: list[EnvironmentUse]) -> None:
     for before, use in zip([None, *ordered], ordered, strict=False):
         changes = differences(before.details, use.details) if before is not None else []
         text = "; ".join(
-            f"{path.rpartition('.')[2]} {short(one or DASH, 24)} → {short(two or DASH, 24)}"
+            f"{path.rpartition('.')[2].removesuffix('_bytes')} {' → '.join(detail_texts(path, one, two, 24))}"
             for path, one, two in changes[:4]
         )
         more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
@@ -244,7 +256,7 @@ def _show_differences(filters: Filters, uses: list[EnvironmentUse], own: list[En
         table(
             columns,
             [
-                [path, Cell(one or DASH, "" if one else "muted"), Cell(two or DASH, "" if two else "muted")]
+                [path, *(Cell(text, "muted" if text == DASH else "") for text in detail_texts(path, one, two, 1000))]
                 for path, one, two in found
             ],
         )

@@ -65,3 +65,13 @@ def test_a_database_in_a_folder_that_cannot_be_written_is_read(databases: Databa
         assert [each.name for each in folder.iterdir()] == ["several.db"]
     finally:
         folder.chmod(0o755)
+
+
+def test_recorded_bytes_are_read_in_binary_units_and_in_full_where_they_would_read_alike() -> None:
+    from benchrun.dashboard.pages.machine import detail_texts
+
+    assert detail_texts("memory_bytes", "8589934592", "17179869184") == ("8.0 GiB", "16.0 GiB")
+    assert detail_texts("memory_bytes", "8589934592", "8589934593") == ("8589934592", "8589934593")
+    assert detail_texts("gpu.driver", "575.1", None) == ("575.1", "–")
+    long = ["x" * 60 + end + "y" * 60 for end in "ab"]
+    assert detail_texts("path", *long, 24) == tuple(long)
