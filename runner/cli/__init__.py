@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us has it ignored
         signal.signal(signal.SIGINT, interrupt)
+    wake_for_signals()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -33,6 +35,26 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
     if signal.getsignal(signal.SIGINT) is interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     raise KeyboardInterrupt
+
+
+def wake_for_signals() -> None:
+    """Have SIGINT and SIGTERM wake the main thread, whatever it waits for.
+
+    The kernel gives a signal to any thread: of two at once the second wakes a library's (OpenBLAS has some), which then may
+    take both, and the main thread, the only one that runs Python's handlers, sleeps on in its system call.
+    """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.signal(signal.SIGURG, lambda *_: None)  # by default it is ignored, and wakes nobody
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    _thread.start_new_thread(_wake, (heard, _thread.get_ident()))
+
+
+def _wake(heard: int, thread: int) -> None:
+    """Pass every SIGINT and SIGTERM on, as a signal that only that thread can take."""
+    while number := os.read(heard, 1):
+        if number[0] in (signal.SIGINT, signal.SIGTERM):
+            signal.pthread_kill(thread, signal.SIGURG)
 
 
 def run(arguments: list[str]) -> int:

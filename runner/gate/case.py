@@ -39,11 +39,12 @@ class Case:
         planned, screen, end = self.table.points[j], self.screen, self.confirmation
         if not planned.in_new:
             return "MISSING", "the new side no longer has this point"
+        lost = bool(end.standing.lost[:, j].any())  # of a point without a base too: it was to be measured
+        if lost and (end.lost[j] or not planned.in_base):
+            return "MISSING", describe_loss(self.table, self.plan, self.settings, end.standing, j)
         if not planned.in_base:
             return "NEW", "there is no base to compare with"
         if end.lost[j]:
-            if end.standing.lost[:, j].any():
-                return "MISSING", describe_loss(self.table, self.plan, self.settings, end.standing, j)
             return "MISSING", "the launches did not all run on one known hardware"
         if screen.waiting[j]:
             return self._lacking(int(screen.pairs.valid[j]), self.settings.screen_launches, "launches")

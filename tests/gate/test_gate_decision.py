@@ -90,7 +90,7 @@ def test_improvements_are_labelled_and_change_nothing() -> None:
     assert metric_of(verdict, "p1").check_work
 
 
-def test_a_new_point_is_listed_and_never_gates() -> None:
+def test_a_new_point_is_listed_and_never_gates_unless_it_was_not_measured() -> None:
     plan = make_plan()
     plan = replace(plan, points=(*plan.points, PlannedPoint(key="p9", in_base=False)))
     verdict = judge(plan, noisy())
@@ -99,7 +99,8 @@ def test_a_new_point_is_listed_and_never_gates() -> None:
     assert point_of(verdict, "p9").launches_base == 0
     assert metric_of(verdict, "p9").new == pytest.approx(10, rel=0.02)
     broken = judge(plan, lambda order, key: replace(noisy()(order, key), status="crashed" if key == "p9" else "ok"))
-    assert broken.exit_code == 0
+    assert (point_of(broken, "p9").verdict, broken.exit_code) == ("MISSING", 3)
+    assert point_of(broken, "p9").reason.startswith("crashed in launch")
 
 
 def test_a_point_that_the_new_side_lost_is_missing() -> None:
