@@ -43,7 +43,8 @@ def nothing_to_compare(failure: CommandFailed, other: CommandFailed | None = Non
     also = f"; nor did the new command: {other}" if other is not None else ""
     return UsageError(
         f"the base command measured nothing in its first run, so there is nothing to compare with: {failure}{also}. Mend "
-        "what failed; if the base has no such benchmarks yet, merge them first, in a pull request without this gate"
+        "what failed; if the benchmarks were moved, give each side its own command; if the base has none yet, merge them first, "
+        "in a pull request without this gate"
     )
 
 

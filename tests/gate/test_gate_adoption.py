@@ -15,7 +15,7 @@ from benchrun.results import Store, open_store
 from benchrun.results.gates import list_gates, load_gate
 from benchrun.runner.errors import UsageError
 from benchrun.runner.gate.adoption import lacks_suite, named_paths
-from benchrun.runner.gate.checkouts import find_commit
+from benchrun.runner.gate.checkouts import find_commit, list_added
 from benchrun.runner.gate.command_side import CommandFailed
 from benchrun.runner.gate.limits import parse_limit
 from benchrun.runner.gate.outcome import GateOutcome
@@ -176,6 +176,17 @@ def test_a_base_that_only_fails_stays_an_error(
     assert said in str(caught.value)
     assert str(caught.value).endswith("merge them first, in a pull request without this gate")
     assert list_gates(gates.store) == [] and gates.told == []
+
+
+def test_moved_files_are_not_added_whatever_limit_git_has(tmp_path: Path) -> None:
+    made = Repository(tmp_path)
+    made.git("init", "-q")
+    made.git("config", "diff.renameLimit", "1")
+    texts = {name: "".join(f"{name} {line}\n" for line in range(30)) for name in "abc"}
+    made.commit("one", {f"old/{name}.py": text for name, text in texts.items()})
+    moved: dict[str, str | None] = {f"new/{name}{name}.py": f"{text}# moved\n" for name, text in texts.items()}
+    made.commit("two", {**dict.fromkeys((f"old/{name}.py" for name in texts), None), **moved, "new/fresh.py": "1\n"})
+    assert list_added(tmp_path, "one", "two") == {"new/fresh.py"}
 
 
 def test_other_commands_or_interpreters_tell_nothing(gates: Gates, tmp_path: Path) -> None:
