@@ -69,10 +69,8 @@ def contains(repository: Path, commit: str, ancestor: str) -> bool | None:
 
 def list_added(repository: Path, base: str, new: str) -> frozenset[str]:
     """Files that commit `new` has and commit `base` has not, but for those that were moved; from the repository's root."""
-    moved = (
-        "--find-renames",
-        "-l0",
-    )  # beyond a limit, which a configuration may set to 1, git takes moved files for added ones
+    # beyond a limit, which a configuration may set to 1, git takes moved files for added ones
+    moved = ("--find-renames", "-l0")
     done = _git(repository, "diff", *moved, "--diff-filter=A", "--no-relative", "--name-only", "-z", base, new)
     return frozenset(filter(None, done.stdout.split("\0"))) if done.returncode == 0 else frozenset()
 
