@@ -52,6 +52,7 @@ def runs_document(runs: Iterable[RunOverview]) -> dict[str, Any]:
                 "points": run.points,
                 "ok": run.ok,
                 "failed": run.failed,
+                "unsupported": run.unsupported,
             }
             for run in runs
         ],

@@ -64,6 +64,7 @@ def overviews(connection: Connection, limit: int | None = None) -> list[RunOverv
             RunPoint.replicates,
             func.sum(case((Measurement.status == "ok", 1), else_=0)).label("ok"),
             func.sum(case((Measurement.status.not_in(("ok", UNMEASURED)), 1), else_=0)).label("failed"),
+            func.sum(case((Measurement.status == "unsupported", 1), else_=0)).label("unsupported"),
         )
         .outerjoin(
             Measurement,
@@ -80,12 +81,12 @@ def overviews(connection: Connection, limit: int | None = None) -> list[RunOverv
     each = planned.subquery()
     failed = func.sum(case((each.c.failed > 0, 1), else_=0))
     ok = func.sum(case((and_(each.c.failed == 0, each.c.ok >= each.c.replicates), 1), else_=0))
-    counts = {
-        row[0]: row[1:]
-        for row in connection.execute(select(each.c.run_id, func.count(), ok, failed).group_by(each.c.run_id))
-    }
+    unsupported = func.sum(case((and_(each.c.failed > 0, each.c.unsupported == each.c.failed), 1), else_=0))
+    query = select(each.c.run_id, func.count(), ok, failed, unsupported).group_by(each.c.run_id)
+    counts = {row[0]: row[1:] for row in connection.execute(query)}
+    none = (0, 0, 0, 0)
     return [
-        RunOverview(run.id, run.label, run.started, run.state, *(int(count) for count in counts.get(run.id, (0, 0, 0))))
+        RunOverview(run.id, run.label, run.started, run.state, *(int(count) for count in counts.get(run.id, none)))
         for run in runs
     ]
 

@@ -16,7 +16,9 @@ UNMEASURED = "interrupted"  # the status of a planned point that has no row
 
 @dataclass(frozen=True, slots=True)
 class RunOverview:
-    """One line of `benchrun runs`. `points` counts planned points; those neither `ok` nor `failed` were not measured (yet)."""
+    """One line of `benchrun runs`. `points` counts planned points; those neither `ok` nor `failed` were not measured (yet).
+    `unsupported` are those of the `failed` that their engine cannot do at all.
+    """
 
     id: str
     label: str
@@ -25,6 +27,7 @@ class RunOverview:
     points: int
     ok: int
     failed: int
+    unsupported: int = 0
 
 
 @dataclass(frozen=True, slots=True)

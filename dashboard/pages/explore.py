@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 VIEWS = {"latency": "Latency", "throughput": "Throughput", "frontier": "Frontier", "heat": "Heat map", "table": "Table"}
+RATES = {"throughput": "sequences/s", "tokens": "effective tokens/s"}
 MOST_SERIES = 16
 
 
@@ -98,7 +100,7 @@ def show(database: Database) -> None:
         points = points[[token(value) in engines for value in points["series"]]]
     say_group(group, points)
     usual = "latency" if _usual_figure(points) == "p50" else "throughput"
-    view = filters.choose("view", "View", VIEWS, kind="segments", default=usual)
+    view = filters.choose("view", "View", views_of(points), kind="segments", default=usual)
     left_out = [LeftOut(text) for text in explain_neighbours(group, entries)]
     unknown = st.container()
     shown = Shown()
@@ -130,6 +132,23 @@ def show(database: Database) -> None:
     filters.commit()
 
 
+def views_of(points: pd.DataFrame) -> dict[str, str]:
+    """The views in which these points have something to show, or all where they have no figure at all: LoadGen's Offline has
+    no latency, its MultiStream no rate.
+    """
+
+    def drawn(*columns: str) -> bool:
+        return not drawable(points, columns).empty
+
+    latencies = [each.column for each in LATENCIES.values()]
+    offered = {
+        "latency": any(map(drawn, latencies)),
+        "throughput": any(drawn(FIGURES[name].column) for name in RATES),
+        "frontier": any(drawn(each, THROUGHPUT.column) for each in latencies),
+    }
+    return {name: text for name, text in VIEWS.items() if offered.get(name, True) or not any(offered.values())}
+
+
 def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> Shown:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         usual = "seq" if points["batch"].nunique() == 1 and points["seq"].nunique() > 1 else "batch"
@@ -140,8 +159,7 @@ def _show_scaling(filters: Filters, points: pd.DataFrame, view: str) -> Shown:
             figure = LATENCIES[filters.choose("figure", "Figure", {name: name for name in LATENCIES}, default="p50")]
             band = filters.switch("band", "Tails to p95 and p99", default=True)
         else:
-            rates = {"throughput": "sequences/s", "tokens": "effective tokens/s"}
-            figure, band = FIGURES[filters.choose("rate", "Figure", rates, default="throughput")], False
+            figure, band = FIGURES[filters.choose("rate", "Figure", RATES, default="throughput")], False
         at = points[points[other] == fixed] if fixed is not None else points.iloc[0:0]
         drawn = drawable(at, [figure.column])
         single = drawn[x].nunique() == 1
@@ -190,7 +208,7 @@ def _show_frontier(filters: Filters, points: pd.DataFrame) -> Shown:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         figure = LATENCIES[filters.choose("tail", "Latency", {name: name for name in LATENCIES}, default="p99")]
         drawn = drawable(points, [figure.column, THROUGHPUT.column])
-        usual = float(f"{drawn[figure.column].median():.1g}") if not drawn.empty else 10.0
+        usual = round_up(drawn[figure.column].median()) if not drawn.empty else 10.0
         limit = filters.number("limit", "Limit, ms", default=usual, least=0.001, most=1e7)
     charts: dict[str, Any] = {}
     _warn_crowded(drawn)
@@ -205,6 +223,12 @@ def _show_frontier(filters: Filters, points: pd.DataFrame) -> Shown:
             "length is better in both."
         )
     return Shown(explain_missing(points, [figure.column, THROUGHPUT.column]), charts)
+
+
+def round_up(value: float) -> float:
+    """The next number of one digit, so that a limit drawn from a median is met by half of the points."""
+    step = 10.0 ** math.floor(math.log10(value))
+    return float(f"{math.ceil(value / step - 1e-9) * step:.1g}")
 
 
 def _say_best(drawn: pd.DataFrame, figure: Figure, limit: float) -> None:

@@ -56,8 +56,10 @@ def list_runs(db: str | None, *, as_json: bool, limit: int) -> int:
         table.add_column(name, no_wrap=name != "label")
     for run in found:
         points = Text(f"{run.ok} of {run.points}")
-        if run.failed:
-            points.append(f", {run.failed} failed", style="red")
+        if run.failed > run.unsupported:
+            points.append(f", {run.failed - run.unsupported} failed", style="red")
+        if run.unsupported:
+            points.append(f", {run.unsupported} unsupported")
         started = (f"{run.started:%Y-%m-%d %H:%M}",) if wide else ()
         table.add_row(run.id, *started, run.state, points, Text(run.label))
     console.print(table if found else "no runs yet: measure one with 'benchrun --backend torch'", highlight=False)

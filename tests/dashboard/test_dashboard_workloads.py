@@ -111,3 +111,39 @@ def test_a_stale_part_of_a_link_takes_nothing_from_its_model(
     test = open_page("explore", str(tmp_path / "a.db"), monkeypatch, model="bert-base", **stale)
     assert test.selectbox(key="explore.model").value == "bert-base"
     assert said(test).count("The link asks for something that is not here") == 1 and "gone" in said(test)
+
+
+def test_only_views_with_something_to_show_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LoadGen's Offline has a rate and no latency, its MultiStream latencies and no rate."""
+    multi, offline = (point(workload=f"loadgen:{name}") for name in ("multi-stream", "offline"))
+    broken = point(workload="padded")
+    about = run(1)
+    with open_store(tmp_path / "a.db") as store:
+        store.add_run(about, [multi, offline, broken], 1)
+        kept: dict[str, dict[str, Any]] = {
+            multi.key: {"host": ReportedSummary(n=1024, mean_ms=2.0, p50_ms=1.9, p99_ms=5.0)},
+            offline.key: {"host": None, "throughput_seq_s": 900.0},
+            broken.key: {"status": "oom", "host": None},
+        }
+        for key, found in kept.items():
+            row = measurement(
+                key, about.started, **{"throughput_seq_s": None, "tokens_s": None, "host_samples": None, **found}
+            )
+            store.add_measurements(about.id, [(None, row)])
+    offered = {}
+    for workload in ("loadgen:multi-stream", "loadgen:offline", "padded"):
+        test = open_page("explore", str(tmp_path / "a.db"), monkeypatch, workload=workload)
+        assert not test.exception
+        offered[workload] = [each.options for each in test.button_group if each.key == "explore.view"]
+    assert offered == {
+        "loadgen:multi-stream": [["Latency", "Heat map", "Table"]],
+        "loadgen:offline": [["Throughput", "Heat map", "Table"]],
+        "padded": [["Latency", "Throughput", "Frontier", "Heat map", "Table"]],
+    }
+
+
+@pytest.mark.parametrize(("median", "limit"), [(101.4, 200), (100, 100), (0.96, 1), (0.0041, 0.005), (7, 7)])
+def test_a_limit_of_one_digit_lies_above_the_median(median: float, limit: float) -> None:
+    from benchrun.dashboard.pages.explore import round_up
+
+    assert round_up(median) == limit

@@ -278,10 +278,11 @@ def test_the_document_of_any_run_is_valid(
 def test_the_list_of_runs(store: Store, new_run: NewRun, new_point: NewPoint, new_measurement: NewMeasurement) -> None:
     check(runs_document(store.runs()))
     store.add_run(
-        new_run(started=datetime(2026, 3, 1, tzinfo=UTC)), [new_point("a"), new_point("b"), new_point("c")], 1
+        new_run(started=datetime(2026, 3, 1, tzinfo=UTC)), [new_point(key) for key in ("a", "b", "c", "d")], 1
     )
     store.add_measurement(RUN, None, new_measurement("a", samples=[1000]))
     store.add_measurement(RUN, None, new_measurement("b", "oom"))
+    store.add_measurement(RUN, None, new_measurement("d", "unsupported"))
     document = runs_document(store.runs())
     check(document)
     assert document["runs"] == [
@@ -290,9 +291,10 @@ def test_the_list_of_runs(store: Store, new_run: NewRun, new_point: NewPoint, ne
             "label": "a run",
             "started": "2026-03-01T00:00:00.000Z",
             "state": "running",
-            "points": 3,
+            "points": 4,
             "ok": 1,
-            "failed": 1,
+            "failed": 2,
+            "unsupported": 1,
         }
     ]
 
